@@ -1,0 +1,1 @@
+"""What the twin knows about robots, physics and estimation. Nothing here knows ROS."""
