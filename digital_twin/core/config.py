@@ -24,13 +24,14 @@ MAX_YAML_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Meta:
-    """What a field may hold and why: inclusive range, unit, choices, one sentence."""
+    """What a field may hold and why: one sentence, unit, inclusive range, choices, whether it may change."""
 
     doc: str = ""
     unit: str = ""
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    live: bool = False
 
 
 def param(
@@ -41,9 +42,13 @@ def param(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    live: bool = False,
 ) -> Any:
-    """A dataclass field with its unit, inclusive range and reason. A list is copied for each instance."""
-    meta = {"meta": Meta(doc, unit, low, high, choices)}
+    """A dataclass field with its unit, inclusive range and reason. A list is copied for each instance.
+
+    `live`: as a ROS parameter it may be changed while the node runs.
+    """
+    meta = {"meta": Meta(doc, unit, low, high, choices, live)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=meta)
     if isinstance(default, type):

@@ -32,6 +32,8 @@ class LegOdometryConfig:
     rest_turn: float = param(0.1, "and the gyro reads less than this, bias included", unit="rad/s", low=0, high=1)
     bias_time: float = param(2.0, "over which the gyro's bias is averaged at rest", unit="s", low=0.1, high=100)
     slip: float = param(0.02, "error per distance moved, for the covariance", low=0, high=1)
+    velocity_noise: float = param(0.03, "error of the speed, for the covariance", unit="m/s", low=1e-4, high=10)
+    turn_noise: float = param(0.02, "error of the rate of turn, for the covariance", unit="rad/s", low=1e-4, high=10)
     yaw_drift: float = param(0.01, "growth of the heading's error, for the covariance", unit="rad/√s", low=0, high=1)
 
 
@@ -39,7 +41,8 @@ class LegOdometryConfig:
 class BaseState:
     """The base frame in odom: pose, twist in the base frame, and how sure it is.
 
-    covariance: (6,) variances of x, y, z [m²], roll, pitch, yaw [rad²]. contacts: whether each foot stands.
+    covariance: (6,) variances of x, y, z [m²], roll, pitch, yaw [rad²]; twist_covariance: (6,) of the twist.
+    contacts: whether each foot stands.
     """
 
     stamp_ns: int
@@ -48,6 +51,7 @@ class BaseState:
     velocity: Array
     angular_velocity: Array
     covariance: Array
+    twist_covariance: Array
     contacts: tuple[bool, ...]
     initialised: bool
 
@@ -62,6 +66,7 @@ class LegOdometry:
         self._weight = model.mass * GRAVITY
         self.gyro_bias = np.zeros(3)
         self._rest_time = 0.0
+        self._twist_variance = np.array([config.velocity_noise**2] * 3 + [config.turn_noise**2] * 3)
         self.reset(np.zeros(3), 0.0)
 
     def reset(self, position: Array | None = None, yaw: float | None = None) -> None:
@@ -127,7 +132,7 @@ class LegOdometry:
         angular = self._gyro - self.gyro_bias
         return BaseState(
             stamp_ns, self.position.copy(), rotation, self._velocity(feet_p, qd, angular, weights), angular,
-            self._variance.copy(), tuple(self._stands), self._attitude_known or not self._has_imu,
+            self._variance.copy(), self._twist_variance, tuple(self._stands), self._attitude_known or not self._has_imu,
         )  # fmt: skip
 
     # Pieces

@@ -32,6 +32,7 @@ class SynchronizerConfig:
         low=0.001, high=10,
     )  # fmt: skip
     history: float = param(0.2, "how late an external pose may be", unit="s", low=0.02, high=5)
+    silent_after: float = param(0.5, "joint states older than this are missed", unit="s", low=0.02, high=60)
     pose_age: float = param(1.0, "an external pose older than this is called stale", unit="s", low=0.05, high=60)
     joints: JointFilterConfig = param(JointFilterConfig)
     base: LegOdometryConfig = param(LegOdometryConfig)
@@ -51,12 +52,17 @@ class VirtualState:
 
 @dataclass(frozen=True)
 class SyncStatus:
-    """How well the twin follows, in numbers and in words. level: 0 OK, 1 warning, 2 error."""
+    """How well the twin follows, in numbers and in words.
+
+    level: 0 OK, 1 warning, 2 error. sync_error [m]: from the last external pose; joint_error [rad]: the largest between
+    a filtered and a measured position; age [s] of the last joint states.
+    """
 
     level: int
     words: tuple[str, ...]
     sync_error: float
     joint_error: float
+    age: float
     contacts: dict[str, bool]
     silent_joints: tuple[str, ...]
     missing_joints: tuple[str, ...]
@@ -79,7 +85,6 @@ class Synchronizer:
         self._pose_result: PoseResult | None = None
         self._pose_stamp: int | None = None
         self._last: VirtualState | None = None
-        self._seconds_out_of_step = 0
         self.tally = Tally()
         self.resyncs = 0
 
@@ -159,7 +164,7 @@ class Synchronizer:
         names = self.model.joint_names
         last = self._last
         if last is None:
-            return SyncStatus(1, ("no joint states yet",), math.nan, math.nan, {}, (), tuple(names), np.zeros(3))
+            return SyncStatus(1, ("no joint states yet",), math.nan, math.nan, math.nan, {}, (), tuple(names), np.zeros(3))
         now = last.stamp_ns if now_ns is None else now_ns
         words: list[str] = []
         level = 0
@@ -173,16 +178,21 @@ class Synchronizer:
         if self._pose_stamp is not None and now - self._pose_stamp > self.config.pose_age * NS:
             level = max(level, 1)
             words.append(f"no external pose for {(now - self._pose_stamp) / NS:.1f} s")
+        age = (now - last.stamp_ns) / NS
+        if age > self.config.silent_after:
+            level = 2
+            words.append(f"no joint states for {age:.1f} s")
         if not last.base.initialised:
             level = max(level, 1)
             words.append("no IMU yet: attitude unknown")
         silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)
-        if silent:
+        if silent and age <= self.config.silent_after:
             level = max(level, 1)
             words.append(f"silent joints, held where they were: {', '.join(silent)}")
         missing = tuple(n for n, k in zip(names, self._filter.known, strict=True) if not k)
         feet = [f.name for f in self.robot.feet]
         contacts = dict(zip(feet, last.base.contacts, strict=True))
         return SyncStatus(
-            level, tuple(words), error, self._joint_error, contacts, silent, missing, self._base.gyro_bias.copy()
-        )
+            level, tuple(words), error, self._joint_error, age, contacts, silent, missing,
+            self._base.gyro_bias.copy(),
+        )  # fmt: skip

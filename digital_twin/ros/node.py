@@ -1,0 +1,201 @@
+"""The frame that all nodes share: parameters, status, a clean start and a clean end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from digital_twin.core.errors import TwinError, one_line
+from digital_twin.core.statistics import Loop, Rate, Tally
+from digital_twin.ros.cdr import Malformed
+from digital_twin.ros.parameters import declare, flatten
+from digital_twin.ros.qos import INTERNAL
+
+S = TypeVar("S")
+STATUS_PERIOD = 0.5
+NS = 1_000_000_000
+
+
+class TwinNode(Node, Generic[S]):
+    """A node of the twin.
+
+    Attributes:
+        settings: the values of its parameters.
+        tally: messages received and rejected. loop: duration of its main piece of work.
+    """
+
+    def __init__(self, name: str, settings: type[S], status_topic: str) -> None:
+        super().__init__(name)
+        self.settings: S = declare(self, settings)
+        self.tally = Tally()
+        self.loop = Loop()
+        self.done = False
+        self._rates: dict[str, Rate] = {}
+        self._status_out = self.create_publisher(DiagnosticArray, status_topic, INTERNAL)
+        self._said: dict[str, float] = {}
+        self.every(STATUS_PERIOD, self._publish_status)
+
+    # Time
+
+    def now_ns(self) -> int:
+        """ROS time [ns]: the wall clock, or /clock under use_sim_time."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def every(self, period: float, callback: Callable[[], None]) -> None:
+        """Call back every `period` seconds of the steady clock, whatever /clock does."""
+        self.create_timer(period, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Messages
+
+    def listen(self, message_type: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+        """Subscribe to messages as bytes; they are counted, and bytes that are no message are refused."""
+
+        def receive(data: Any) -> None:
+            self.tally.received[topic] += 1
+            try:
+                callback(bytes(data))
+            except Malformed:
+                self.tally.reject(topic, "malformed")
+
+        self.create_subscription(message_type, topic, receive, qos, raw=True)
+
+    def talk(self, message_type: Any, topic: str, qos: QoSProfile) -> Callable[[Any], None]:
+        """A publisher whose messages are counted under their topic."""
+        publisher: Publisher = self.create_publisher(message_type, topic, qos)
+        rate = self._rates.setdefault(topic, Rate())
+        publish = publisher.publish
+
+        def send(message: Any) -> None:
+            rate.count += 1
+            publish(message)
+
+        return send
+
+    def frame(self, name: str) -> str:
+        """A frame's name in this robot's namespace."""
+        namespace = self.get_namespace().strip("/")
+        return f"{namespace}/{name}" if namespace else name
+
+    def say_once(self, level: str, text: str, period: float = 10.0) -> None:
+        """Log a text at most once in a period [s]."""
+        now = time.monotonic()
+        if now - self._said.get(text, -1e9) >= period:
+            self._said[text] = now
+            getattr(self.get_logger(), level)(text)
+
+    # Status
+
+    def status(self) -> tuple[int, str, dict[str, object]]:
+        """Level (0 OK, 1 warning, 2 error), one sentence, and values beyond the common ones. For nodes to override."""
+        return 0, "", {}
+
+    def _publish_status(self) -> None:
+        level, words, values = self.status()
+        common: dict[str, object] = {f"received/{k}": v for k, v in self.tally.received.items()}
+        common |= {f"rejected/{k}": v for k, v in self.tally.rejected.items()}
+        now = time.monotonic_ns()
+        common |= {f"rate_hz/{k}": round(r.hz(now), 2) for k, r in self._rates.items()}
+        common |= {f"sent/{k}": r.count for k, r in self._rates.items()}
+        common |= {f"loop_ms/{k}": round(v, 4) for k, v in self.loop.summary().items()}
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        status = DiagnosticStatus(level=bytes([level]), name=self.get_fully_qualified_name().strip("/"), message=words)
+        status.values = [KeyValue(key=k, value=_text(v)) for k, v in (common | values).items()]
+        message.status = [status]
+        self._status_out.publish(message)
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# Running a node as a process
+
+
+def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
+    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr."""
+    if "--help" in sys.argv or "-h" in sys.argv:
+        print(_help(name, settings))
+        return
+    stop = _Stop()
+    code = 0
+    node = None
+    try:
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+        node = make()
+        gc.collect()
+        gc.freeze()
+        _spin(node, stop)
+    except (TwinError, InvalidParameterException, rclpy._rclpy_pybind11.RCLError) as e:
+        if not stop.asked:
+            print(f"digital_twin {name}: {one_line(e)}", file=sys.stderr)
+            code = 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        # A terminal's Ctrl-C arrives twice under ros2 launch.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # rclpy's own teardown of a process that shares memory can take seconds
+
+
+class _Stop:
+    """Set by SIGINT, SIGTERM, or the end of the process that started us."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGINT, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+def make_executor() -> Any:
+    """The cheapest executor there is: EventsExecutor, or SingleThreadedExecutor where rclpy has none."""
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        from rclpy.executors import SingleThreadedExecutor
+
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
+def _spin(node: TwinNode[Any], stop: _Stop) -> None:
+    executor = make_executor()
+    executor.add_node(node)
+    work = getattr(node, "work", None)
+    while not stop.asked and not node.done:
+        # A node with work of its own says how long it can wait for the next event.
+        wait = work() if work is not None else 0.1
+        executor.spin_once(timeout_sec=max(0.0, min(wait, 0.1)))
+
+
+def _help(name: str, settings: type) -> str:
+    lines = [f"ros2 run digital_twin {name} [--ros-args -p NAME:=VALUE …]", "", "Parameters (default, unit):"]
+    for p in flatten(settings):
+        unit = f" {p.meta.unit}" if p.meta.unit else ""
+        lines.append(f"  {p.name} ({p.default!r}{unit})\n      {p.meta.doc}")
+    return "\n".join(lines)

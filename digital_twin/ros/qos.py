@@ -1,0 +1,18 @@
+"""Quality of service: REP-2003 for sensors; reliable and deep between the twin's own nodes."""
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
+
+# What plays a sensor publishes reliable with system defaults.
+SENSOR_OUT = qos_profile_system_default
+# What reads a sensor takes best effort, so that any publisher matches; deep enough for a burst.
+SENSOR_IN = QoSProfile(
+    depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)  # fmt: skip
+INTERNAL = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)  # fmt: skip
+# Of /clock only the newest counts; reliable readers (rosbag2, rviz) match too.
+CLOCK = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)

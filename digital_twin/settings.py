@@ -1,0 +1,97 @@
+"""What can be set on each node: its ROS parameters, with unit, range, default and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from digital_twin.core.command_gate import CommandGateConfig
+from digital_twin.core.config import param
+from digital_twin.core.instruments import InstrumentConfig
+from digital_twin.core.intake import IntakeConfig
+from digital_twin.core.plant import PlantConfig
+from digital_twin.core.stamps import StampConfig
+from digital_twin.core.synchronizer import SynchronizerConfig
+
+
+@dataclass(frozen=True)
+class RobotSettings:
+    """Which robot it is; the same for every node."""
+
+    robot_description: str = param("", "path of a URDF or xacro, or URDF text; empty: the package's humanoid")
+    robot_config: str = param("", "path of a robot config; empty: the package's of that name, else guessed")
+
+
+@dataclass(frozen=True)
+class BridgeSettings(RobotSettings):
+    """physical_bridge"""
+
+    command_output: str = param(
+        "joint_state", "how the robot wants its commands: joint_state (sensor_msgs/JointState), forward_command "
+        "(ros2_control's Float64MultiArray in `command_joints` order), joint_trajectory (one point), gazebo (the same, "
+        "for Gazebo's JointTrajectoryController)",
+        choices=("joint_state", "forward_command", "joint_trajectory", "gazebo"),
+    )  # fmt: skip
+    command_joints: list[str] = param([], "joint order of forward_command; empty: the model's")
+    stamps: StampConfig = param(StampConfig)
+    intake: IntakeConfig = param(IntakeConfig)
+    commands: CommandGateConfig = param(CommandGateConfig)
+
+
+@dataclass(frozen=True)
+class SynchronizerSettings(RobotSettings, SynchronizerConfig):
+    """twin_synchronizer"""
+
+    sync_frequency: float = param(
+        0.0, "most virtual states a second; 0: one for each measurement", unit="Hz", low=0, high=5000
+    )
+    pose_rate: float = param(50.0, "of virtual/pose and /tf", unit="Hz", low=0.1, high=1000)
+    publish_tf: bool = param(True, "publish map→odom and odom→base on /tf (needs tf2_msgs)")
+
+
+@dataclass(frozen=True)
+class SimulatedRobotSettings(RobotSettings):
+    """simulated_robot"""
+
+    world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
+    rate: float = param(200.0, "of joint_states and imu/data; must divide 1000", unit="Hz", low=10, high=1000)
+    wrench_rate: float = param(200.0, "of the feet's wrenches, at most `rate`", unit="Hz", low=1, high=1000)
+    truth_rate: float = param(50.0, "of ground_truth/…, at most `rate`", unit="Hz", low=1, high=1000)
+    pose_rate: float = param(50.0, "of external_pose; 0: none", unit="Hz", low=0, high=500)
+    pose_delay: float = param(0.03, "how late the tracker's poses are", unit="s", low=0, high=1)
+    scan_rate: float = param(10.0, "of scan; 0: none", unit="Hz", low=0, high=50)
+    scan_rays: int = param(360, "of one scan, all around", low=3, high=10000)
+    real_time_factor: float = param(1.0, "simulated seconds in one of the wall clock", low=0.01, high=100)
+    publish_clock: bool = param(False, "stamp with simulated time and publish it on /clock at 100 Hz")
+    faults: list[str] = param([], "faults from the start, each like 'at 5: push torso 30 0 0 for 0.2' (docs/faults.md)")
+    fault: str = param("", "the fault that ~/inject_fault injects, like 'payload l_gripper 2'", live=True)
+    plant: PlantConfig = param(PlantConfig)
+    instruments: InstrumentConfig = param(InstrumentConfig)
+
+
+@dataclass(frozen=True)
+class ScriptSettings(RobotSettings):
+    """command_script"""
+
+    script: str = param("", "path of a script, or the name of one of the package's; empty: the robot's own, else stand")
+    rate: float = param(100.0, "of commands", unit="Hz", low=10, high=1000)
+    start: float = param(1.0, "seconds to wait before moving", unit="s", low=0, high=60)
+
+
+@dataclass(frozen=True)
+class BagPlayerSettings:
+    """bag_player"""
+
+    bag: str = param("", "path of a rosbag2 recording: a folder, an .mcap or a .db3")
+    rate: float = param(1.0, "recorded seconds in one of the wall clock", low=0.01, high=100)
+    loop: bool = param(False, "play again when it ends")
+    wait: float = param(10.0, "longest time to wait for the first subscriber", unit="s", low=0, high=60)
+    tail: float = param(0.5, "how long the clock goes on after the last message", unit="s", low=0, high=10)
+
+
+SETTINGS: dict[str, type] = {
+    "physical_bridge": BridgeSettings,
+    "twin_synchronizer": SynchronizerSettings,
+    "simulated_robot": SimulatedRobotSettings,
+    "command_script": ScriptSettings,
+    "bag_player": BagPlayerSettings,
+}
