@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ from digital_twin.core.errors import ConfigError, one_line, unknown
 
 T = TypeVar("T")
 MAX_YAML_BYTES = 1_000_000
+# What every ROS node has of its own accord.
+STANDARD_PARAMETERS = ("use_sim_time", "start_type_description_service")
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,40 @@ def span(meta: Meta) -> str:
     if meta.low is not None:
         return f"≥ {meta.low:g}"
     return "" if meta.high is None else f"≤ {meta.high:g}"
+
+
+@dataclass(frozen=True)
+class Flat:
+    """One parameter: dotted name, type, default and Meta."""
+
+    name: str
+    kind: Any
+    default: Any
+    meta: Meta
+
+
+def flatten(cls: type, prefix: str = "") -> Iterator[Flat]:
+    """All parameters of a config dataclass, depth first."""
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        hint, name = hints[f.name], prefix + f.name
+        if dataclasses.is_dataclass(hint):
+            yield from flatten(typing.cast(type, hint), name + ".")
+        else:
+            default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+            yield Flat(name, hint, default, meta_of(f))
+
+
+def unflatten(values: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names back to nested dicts."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
 
 
 def load_yaml(path: Path | str, what: str = "file") -> Any:

@@ -49,6 +49,20 @@ class Rate:
         return self._hz
 
 
+class Pace:
+    """How fast simulated time goes, in simulated seconds for one of the wall clock."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+
+    def factor(self, simulated_ns: int, wall_ns: int) -> float:
+        """Real-time factor since the last call; NaN at the first."""
+        last, self._last = self._last, (simulated_ns, wall_ns)
+        if last is None or wall_ns <= last[1]:
+            return float("nan")
+        return (simulated_ns - last[0]) / (wall_ns - last[1])
+
+
 @dataclass
 class Loop:
     """Durations of a repeated piece of work [ms], over the whole run, and how often it took longer than it may."""

@@ -26,6 +26,7 @@ from digital_twin.core.faults import parse_fault
 from digital_twin.core.instruments import Instruments
 from digital_twin.core.plant import Plant
 from digital_twin.core.rotation import quat_from_matrix
+from digital_twin.core.statistics import Pace
 from digital_twin.core.world import load_world
 from digital_twin.paths import find
 from digital_twin.robots import load_robot
@@ -67,7 +68,7 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
         self._ticks = 0
         self._start_ns = self._wall_ns = time.time_ns()
         self._slipped_ns = 0
-        self._rtf_marks = (0, 0)
+        self._pace = Pace()
 
     def _whole(self, ratio: float, what: str) -> int:
         """A number of steps; rates must divide each other."""
@@ -267,10 +268,8 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How fast time goes, and what is broken on purpose."""
-        now, simulated = time.monotonic_ns(), self._plant.time_ns
-        wall, before = self._rtf_marks
-        rtf = (simulated - before) / (now - wall) if wall else math.nan
-        self._rtf_marks = (now, simulated)
+        simulated = self._plant.time_ns
+        rtf = self._pace.factor(simulated, time.monotonic_ns())
         faults = [str(f) for f in self._faults.active.values()]
         values = {"real_time_factor": rtf, "simulated_s": simulated / NS, "slipped_s": self._slipped_ns / NS}
         return 0, f"faults: {'; '.join(faults)}" if faults else "", values | {"faults": len(faults)}

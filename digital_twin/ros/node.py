@@ -23,7 +23,8 @@ from rclpy.signals import SignalHandlerOptions
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.statistics import Loop, Rate, Tally
 from digital_twin.ros.cdr import Malformed
-from digital_twin.ros.parameters import declare, flatten
+from digital_twin.core.config import flatten
+from digital_twin.ros.parameters import declare
 from digital_twin.ros.qos import INTERNAL
 
 S = TypeVar("S")

@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from digital_twin.core.config import Meta, build, meta_of, span
+from digital_twin.core.config import STANDARD_PARAMETERS, Flat, build, flatten, span, unflatten
 from digital_twin.core.errors import ConfigError, unknown
 
 T = TypeVar("T")
-# What rclpy and every node have of their own accord.
-STANDARD = ("use_sim_time", "start_type_description_service")
-
-
-@dataclasses.dataclass(frozen=True)
-class Flat:
-    """One parameter: dotted name, type, default and Meta."""
-
-    name: str
-    kind: Any
-    default: Any
-    meta: Meta
-
-
-def flatten(cls: type, prefix: str = "") -> Iterator[Flat]:
-    """All parameters of a config dataclass, depth first."""
-    hints = typing.get_type_hints(cls)
-    for f in dataclasses.fields(cls):
-        hint, name = hints[f.name], prefix + f.name
-        if dataclasses.is_dataclass(hint):
-            yield from flatten(typing.cast(type, hint), name + ".")
-        else:
-            default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-            yield Flat(name, hint, default, meta_of(f))
-
-
-def unflatten(values: dict[str, Any]) -> dict[str, Any]:
-    """Dotted names back to nested dicts."""
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, last = name.split(".")
-        place = nested
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return nested
-
 
 def declare(node: Node, cls: type[T]) -> T:
     """Declare every field of `cls` on the node and return an instance with the values in force.
@@ -62,7 +23,7 @@ def declare(node: Node, cls: type[T]) -> T:
     where = f"node {node.get_name()}"
     flat = {p.name: p for p in flatten(cls)}
     for name in node._parameter_overrides:
-        if name not in flat and not name.startswith(("qos_overrides.", *STANDARD)):
+        if name not in flat and not name.startswith(("qos_overrides.", *STANDARD_PARAMETERS)):
             raise ConfigError(f"{where}: {unknown('parameter', name, flat)}")
     values = {p.name: _declare_one(node, p, where) for p in flat.values()}
     return build(cls, unflatten(values), where)

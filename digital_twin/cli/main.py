@@ -1,0 +1,100 @@
+"""The digital-twin command: arguments, errors, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from digital_twin import __version__
+from digital_twin.core.errors import TwinError
+from digital_twin.system import CONTROLLERS, Options
+
+EXIT_BAD_INPUT = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    p = argparse.ArgumentParser(
+        prog="digital-twin",
+        description="A living virtual counterpart of a humanoid robot.",
+        epilog="Start with:  digital-twin run          (a simulated humanoid and its twin; Ctrl-C ends it)",
+    )
+    p.add_argument("--version", action="version", version=f"digital-twin {__version__}")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_run(commands)
+    check = commands.add_parser("check", help="what the twin makes of a robot description")
+    check.description = "Show what the twin makes of a URDF or xacro: joints, mass, height, feet, IMUs, what is missing."
+    check.add_argument("robot", metavar="ROBOT.urdf")
+    check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
+    return p
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser("run", help="start a robot side and the twin's nodes, with a live status")
+    run.description = "Start the twin's nodes and, unless told otherwise, a simulated humanoid for them to follow."
+    run.epilog = (
+        "examples:\n"
+        "  digital-twin run\n"
+        "  digital-twin run --simulator none --bag walk/ --robot-description robot.urdf\n"
+        "  digital-twin run --headless --duration 15 --report report.json\n"
+    )
+    run.formatter_class = argparse.RawDescriptionHelpFormatter
+    # Gazebo is started by the launch file, which needs a ROS installation.
+    run.add_argument("--simulator", choices=("mujoco", "none"), default=None,
+                     help="what plays the robot: mujoco (default), or none: a real robot or a bag")  # fmt: skip
+    run.add_argument("--bag", metavar="PATH", default="", help="a recording plays the robot (rosbag2: mcap or sqlite)")
+    run.add_argument("--robot-description", metavar="FILE", default="", help="URDF or xacro (default: the humanoid)")
+    run.add_argument("--robot-config", metavar="FILE", default="", help="what the URDF does not say (default: found "
+                     "by the robot's name, else guessed)")  # fmt: skip
+    run.add_argument("--world", metavar="FILE", default="", help="SDF world (default: humanoid_world.sdf)")
+    run.add_argument("--namespace", metavar="NS", default="", help="to have several robots in one ROS domain")
+    run.add_argument("--config", metavar="FILE", default="", help="ROS parameter file with settings of the nodes")
+    run.add_argument("--controller", choices=CONTROLLERS, default="script", help="who moves the robot (default: script)")
+    run.add_argument("--duration", metavar="S", type=_seconds, default=0.0, help="end after S seconds")
+    run.add_argument("--headless", action="store_true", help="no status table")
+    run.add_argument("--report", metavar="FILE.json", default="", help="write what was measured")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds") from e
+    if not 0.0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: expected more than 0 seconds")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 well, 1 a node failed, 2 bad input."""
+    a = parser().parse_args(arguments)
+    try:
+        if a.command == "check":
+            from digital_twin.cli.check import check_robot
+
+            check_robot(a.robot, a.write)
+            return 0
+        return _run(a)
+    except TwinError as e:
+        print(f"digital-twin: {e}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        return 0
+
+
+def _run(a: argparse.Namespace) -> int:
+    from digital_twin.cli.run import Run, prepare_environment
+
+    prepare_environment()
+    simulator = a.simulator or ("none" if a.bag else "mujoco")
+    options = Options(
+        simulator=simulator, robot_description=a.robot_description, robot_config=a.robot_config, world=a.world,
+        namespace=a.namespace, config=a.config, bag=a.bag, controller=a.controller,
+    )  # fmt: skip
+    Run(options, duration=a.duration, headless=a.headless, report=a.report).execute()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Starts the nodes as processes, starts them again when they die, and ends them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from digital_twin.core.errors import TwinError
+from digital_twin.system import NodeSpec
+
+BAD_START = 2  # exit code of a node that cannot start as it was told to
+GIVE_UP_AFTER = 5  # deaths within GIVE_UP_WITHIN seconds
+GIVE_UP_WITHIN = 20.0
+
+
+@dataclass
+class Child:
+    """A node's process. `ended`: it finished by itself and shall not be started again."""
+
+    spec: NodeSpec
+    command: list[str]
+    process: subprocess.Popen[str] | None = None
+    restarts: int = 0
+    ended: bool = False
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=GIVE_UP_AFTER))
+    last_words: str = ""
+
+
+class Supervisor:
+    """Runs nodes. `say(node, line)` gets what they print."""
+
+    def __init__(
+        self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None]
+    ) -> None:
+        self.children = {spec.name: Child(spec, command(spec, namespace, config)) for spec in nodes}
+        self._say = say
+        self._environment = os.environ | {
+            "DIGITAL_TWIN_SUPERVISED": "1",
+            "PYTHONUNBUFFERED": "1",
+            "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+        }
+        self._readers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start all."""
+        for child in self.children.values():
+            self._start(child)
+
+    def _start(self, child: Child) -> None:
+        # A session of its own: a terminal's Ctrl-C is for us, and we tell the nodes.
+        child.process = subprocess.Popen(
+            child.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+            errors="replace", env=self._environment, start_new_session=True,
+        )  # fmt: skip
+        reader = threading.Thread(target=self._read, args=(child, child.process), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _read(self, child: Child, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            child.last_words = line.rstrip()
+            self._say(child.spec.name, child.last_words)
+
+    def check(self) -> list[str]:
+        """Start dead nodes again; returns their names.
+
+        Raises:
+            TwinError: when a node refuses its configuration, or keeps dying.
+        """
+        restarted = []
+        for name, child in self.children.items():
+            process = child.process
+            if child.ended or process is None or process.poll() is None:
+                continue
+            if process.returncode == 0 and child.spec.once:
+                child.ended = True
+                continue
+            if process.returncode == BAD_START:
+                self._settle()
+                raise TwinError(child.last_words.split(": ", 1)[-1] or f"{name} cannot start")
+            now = time.monotonic()
+            child.deaths.append(now)
+            if len(child.deaths) == GIVE_UP_AFTER and now - child.deaths[0] < GIVE_UP_WITHIN:
+                self._settle()
+                raise TwinError(f"{name} keeps dying ({why(process.returncode)}): {child.last_words}")
+            self._say(name, f"died ({why(process.returncode)}); starting it again")
+            child.restarts += 1
+            self._start(child)
+            restarted.append(name)
+        return restarted
+
+    def _settle(self) -> None:
+        """Let the readers see a dead node's last words."""
+        for reader in self._readers:
+            reader.join(timeout=0.2)
+
+    @property
+    def finished(self) -> bool:
+        """A node that was to end has ended."""
+        return any(c.ended for c in self.children.values())
+
+    def pids(self) -> dict[str, int]:
+        """Process numbers of the nodes that run."""
+        running = {n: c.process for n, c in self.children.items() if c.process and c.process.poll() is None}
+        return {name: process.pid for name, process in running.items()}
+
+    def stop(self, patience: float = 1.2) -> None:
+        """End all nodes: asked first, killed when they do not listen within `patience` seconds."""
+        processes = [c.process for c in self.children.values() if c.process is not None]
+        for p in processes:
+            _signal(p, signal.SIGINT)
+        deadline = time.monotonic() + patience
+        for p in processes:
+            try:
+                p.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(p, signal.SIGKILL)
+                p.wait()
+        self._settle()
+
+
+def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def why(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def command(spec: NodeSpec, namespace: str, config: str) -> list[str]:
+    """How to start a node of the package as a process; the user's config comes last, so it wins."""
+    out = [sys.executable, "-m", f"digital_twin.nodes.{spec.name}", "--ros-args"]
+    if namespace.strip("/"):
+        out += ["-r", f"__ns:=/{namespace.strip('/')}"]
+    for name, value in spec.parameters.items():
+        out += ["-p", f"{name}:={_yaml(value)}"]
+    if config:
+        out += ["--params-file", config]
+    return out
+
+
+def _yaml(value: Any) -> str:
+    """A value as the ROS command line reads it: a YAML scalar or list."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(v) for v in value) + "]"
+    return repr(value)
