@@ -10,8 +10,6 @@ from digital_twin import __version__
 from digital_twin.core.errors import TwinError
 from digital_twin.system import CONTROLLERS, Options
 
-EXIT_BAD_INPUT = 2
-
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their arguments."""
@@ -78,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(a)
     except TwinError as e:
         print(f"digital-twin: {e}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return e.exit_code
     except BrokenPipeError:
         return 0
 

@@ -46,7 +46,7 @@ class Run:
 
     def _say(self, node: str, line: str) -> None:
         console = self.display.console if self.display else self.console
-        console.print(f"{node}: {line}", markup=False, highlight=False)
+        console.print(f"{node}: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def execute(self) -> dict[str, Any]:
         """Run until told to stop, the time is up, or the recording has ended; returns the report."""
@@ -81,7 +81,7 @@ class Run:
         )  # fmt: skip
         if self.report_path:
             write_report(report, self.report_path)
-        self.console.print(in_words(report), highlight=False)
+        self.console.print(in_words(report), highlight=False, soft_wrap=True)
         return report
 
     def _screen(self) -> Any:
@@ -170,7 +170,6 @@ def check(options: Options, report: str) -> Robot:
 
 
 def prepare_environment() -> None:
-    """Loopback unless told otherwise; one thread for BLAS; no shared memory that a killed node would leave behind."""
+    """Loopback unless told otherwise; one thread for BLAS."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from digital_twin.core.errors import TwinError
+from digital_twin.core.errors import NodeError, TwinError
 from digital_twin.system import NodeSpec
 
 BAD_START = 2  # exit code of a node that cannot start as it was told to
@@ -46,6 +46,7 @@ class Supervisor:
             "DIGITAL_TWIN_SUPERVISED": "1",
             "PYTHONUNBUFFERED": "1",
             "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+            "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
         }
         self._readers: list[threading.Thread] = []
 
@@ -91,7 +92,7 @@ class Supervisor:
             child.deaths.append(now)
             if len(child.deaths) == GIVE_UP_AFTER and now - child.deaths[0] < GIVE_UP_WITHIN:
                 self._settle()
-                raise TwinError(f"{name} keeps dying ({why(process.returncode)}): {child.last_words}")
+                raise NodeError(f"{name} keeps dying ({why(process.returncode)}): {child.last_words}")
             self._say(name, f"died ({why(process.returncode)}); starting it again")
             child.restarts += 1
             self._start(child)

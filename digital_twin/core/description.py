@@ -17,6 +17,7 @@ from digital_twin.core.errors import DescriptionError, one_line, unknown
 
 MAX_BYTES = 50_000_000
 MESH_SUFFIXES = (".stl", ".obj")
+MAX_VELOCITY, MAX_EFFORT = 200.0, 5000.0
 MOVING = ("revolute", "continuous", "prismatic")
 
 
@@ -148,9 +149,9 @@ def _joint(e: ET.Element, source: Path) -> JointInfo:
         for key in values:
             if limit.get(key) is not None:
                 values[key] = _number(limit, key, f"{source}: joint '{name}'")
-    # URDF demands the attributes; exporters write 0 for "not known".
-    for key in ("velocity", "effort"):
-        if values[key] <= 0.0:
+    # URDF demands the attributes; exporters write 0, or something huge, for "not known".
+    for key, believable in (("velocity", MAX_VELOCITY), ("effort", MAX_EFFORT)):
+        if not 0.0 < values[key] <= believable:
             values[key] = inf
     if kind == "continuous" or values["lower"] >= values["upper"]:
         values["lower"], values["upper"] = -inf, inf

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 
 class TwinError(Exception):
-    """An error whose message is one readable line. The command line prints it and exits with 2."""
+    """An error whose message is one readable line. The command line prints it and exits with `exit_code`."""
+
+    exit_code = 2
 
 
 class ConfigError(TwinError):
@@ -24,6 +26,12 @@ class WorldError(TwinError):
 
 class BagError(TwinError):
     """A recording cannot be read."""
+
+
+class NodeError(TwinError):
+    """A node keeps dying."""
+
+    exit_code = 1
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:

@@ -117,6 +117,8 @@ def _imus(model: RobotModel, notes: list[str]) -> list[ImuConfig]:
 
 def _gains(model: RobotModel, notes: list[str]) -> dict[str, float | str]:
     strength = model.max_effort[np.isfinite(model.max_effort)]
-    kp = float(np.round(4 * np.median(strength))) if len(strength) else 100.0
-    notes.append(f"servo gains for simulation from the torque limits: kp {kp:g} N·m/rad")
+    # A quarter of a radian off asks for all the torque there is; without torque limits, by the weight to be borne.
+    kp = 4 * np.median(strength) if len(strength) else 10 * model.mass
+    kp = float(np.round(np.clip(kp, 10.0, 2000.0)))
+    notes.append(f"servo gains for simulation: kp {kp:g} N·m/rad")
     return {"kp": kp, "kd": round(kp * 0.02, 2)}

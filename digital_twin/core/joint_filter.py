@@ -1,11 +1,13 @@
 """A Kalman filter per joint, all at once: position and speed from encoders that are quantised, noisy, or silent.
 
 The model is a constant speed disturbed by white acceleration. A joint that is not in a message is carried on by the
-model, its variance growing; after `silent_after` it is held where it is and marked.
+model, its variance growing; after `silent_after` it is held where it is and marked. Once the messages come at a
+steady pace the gains no longer change, and are no longer computed.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +50,11 @@ class JointFilter:
         n = len(self.q) if n is None else n
         self.q, self.qd = np.full(n, np.nan), np.zeros(n)
         self._p00, self._p01, self._p11 = np.zeros(n), np.zeros(n), np.zeros(n)
-        self._seen_ns = np.zeros(n, dtype=np.int64)
+        self._seen, self._seen_ns = np.zeros(n, dtype=np.int64), 0
         self._stamp_ns: int | None = None
+        self._rhythm: tuple[int, bool] = (0, False)
+        self._settling = np.full(n, np.inf)
+        self._steady: tuple[Array, ...] | None = None
 
     @property
     def known(self) -> Array:
@@ -63,26 +68,54 @@ class JointFilter:
 
     def silent(self, now_ns: int) -> Array:
         """Which joints have reported once but not lately (n,) of bool."""
-        return self.known & (now_ns - self._seen_ns > self.config.silent_after * NS)
+        return self.known & (now_ns - np.maximum(self._seen, self._seen_ns) > self.config.silent_after * NS)
 
     def update(self, stamp_ns: int, q: Array, qd: Array | None) -> None:
         """Take one message, newer than the last: positions [rad] (n,), NaN where missing; speeds likewise, or None."""
-        if self._stamp_ns is not None:
-            self._predict((stamp_ns - self._stamp_ns) / NS, stamp_ns)
+        dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) / NS
         self._stamp_ns = stamp_ns
+        rhythm = (round(dt * 2000), qd is not None)
+        if rhythm == self._rhythm and self._steady is not None and not math.isnan(q.sum()):
+            self._seen_ns = stamp_ns
+            self._follow(dt, q, qd)
+            return
+        self._rhythm, self._steady = rhythm, None
+        self._filter(dt, stamp_ns, q, qd)
+
+    def _follow(self, dt: float, q: Array, qd: Array | None) -> None:
+        """A step of a filter whose gains have settled: all joints report, at the pace at which they did before."""
+        k = self._steady
+        assert k is not None
+        predicted = self.q + dt * self.qd
+        error = q - predicted
+        if qd is None:
+            self.q, self.qd = predicted + k[0] * error, self.qd + k[1] * error
+            return
+        speed = self.qd + k[1] * error
+        error_speed = qd - speed
+        self.q, self.qd = predicted + k[0] * error + k[2] * error_speed, speed + k[3] * error_speed
+
+    def _filter(self, dt: float, stamp_ns: int, q: Array, qd: Array | None) -> None:
+        """A step of the filter with its covariance."""
         fresh = np.isfinite(q)
         everything = bool(fresh.all())
+        if dt > 0.0:
+            self._predict(dt, stamp_ns)
         started = np.isfinite(self.q)
         if not started.all():
             self._start(fresh & ~started, q, qd)
-        self._correct(self._p00, self._p01, self._r_position, q - self.q, None if everything else fresh)
+        before = self._p11
+        k = self._correct(self._p00, self._p01, self._r_position, q - self.q, None if everything else fresh)
         if qd is not None:
-            measured = None if everything else np.isfinite(qd)
-            self._correct(self._p01, self._p11, self._r_velocity, qd - self.qd, measured)
+            measured = None if everything and not math.isnan(qd.sum()) else np.isfinite(qd)
+            k += self._correct(self._p01, self._p11, self._r_velocity, qd - self.qd, measured)
+        settled = bool(np.all(np.abs(self._p11 - self._settling) <= 1e-4 * self._p11))
+        self._settling = self._p11
         if everything:
-            self._seen_ns[:] = stamp_ns
+            self._seen[:] = stamp_ns
+            self._steady = k if settled and np.isfinite(before).all() else None
         else:
-            self._seen_ns[fresh] = stamp_ns
+            self._seen[fresh] = stamp_ns
 
     def _start(self, new: Array, q: Array, qd: Array | None) -> None:
         self.q = np.where(new, q, self.q)
@@ -97,12 +130,14 @@ class JointFilter:
             self.qd = np.where(silent, 0.0, self.qd)
         self.q = self.q + dt * self.qd
         d = self._density * dt
-        self._p00 += dt * (2.0 * self._p01 + dt * self._p11) + d * dt * dt / 3.0
-        self._p01 += dt * self._p11 + d * dt / 2.0
-        self._p11 += d
+        self._p00 = self._p00 + dt * (2.0 * self._p01 + dt * self._p11) + d * dt * dt / 3.0
+        self._p01 = self._p01 + dt * self._p11 + d * dt / 2.0
+        self._p11 = self._p11 + d
 
-    def _correct(self, a: Array, b: Array, r: Array | float, innovation: Array, mask: Array | None) -> None:
-        """A measurement of one component: `a`, `b` are its covariances with position and with speed."""
+    def _correct(
+        self, a: Array, b: Array, r: Array | float, innovation: Array, mask: Array | None
+    ) -> tuple[Array, Array]:
+        """A measurement of one component: `a`, `b` are its covariances with position and with speed. Returns gains."""
         s = (a if a is self._p00 else b) + r
         k0, k1 = a / s, b / s
         if mask is not None:
@@ -110,5 +145,5 @@ class JointFilter:
             innovation = np.where(mask, innovation, 0.0)
         self.q = self.q + k0 * innovation
         self.qd = self.qd + k1 * innovation
-        p00, p01, p11 = self._p00 - k0 * a, self._p01 - k0 * b, self._p11 - k1 * b
-        self._p00, self._p01, self._p11 = p00, p01, p11
+        self._p00, self._p01, self._p11 = self._p00 - k0 * a, self._p01 - k0 * b, self._p11 - k1 * b
+        return k0, k1

@@ -36,7 +36,7 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
         self._send: dict[str, Any] = {}
         self._joined: list[str] = []
         self._advertise()
-        self._clock = self.talk(Clock, "/clock", CLOCK)
+        self._tell_clock = self.talk(Clock, "/clock", CLOCK)
         self._messages = self._bag.messages()
         self._next: tuple[str, int, bytes] | None = next(self._messages, None)
         self._now_ns = self._bag.start_ns
@@ -103,7 +103,7 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
     def _tell_time(self, time_ns: int) -> None:
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(time_ns, NS)
-        self._clock(message)
+        self._tell_clock(message)
 
     def _end(self) -> None:
         if not self.settings.loop:
