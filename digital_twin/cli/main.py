@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from digital_twin import __version__
+from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
 from digital_twin.system import CONTROLLERS, Options
 
@@ -79,18 +80,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return e.exit_code
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        return 130
 
 
 def _run(a: argparse.Namespace) -> int:
-    from digital_twin.cli.run import Run, prepare_environment
+    with ctrl_c_is_ours(), Ending() as ending:
+        # These imports take a second; Ctrl-C in the meantime is an end like any other.
+        from digital_twin.cli.run import Run, prepare_environment
 
-    prepare_environment()
-    simulator = a.simulator or ("none" if a.bag else "mujoco")
-    options = Options(
-        simulator=simulator, robot_description=a.robot_description, robot_config=a.robot_config, world=a.world,
-        namespace=a.namespace, config=a.config, bag=a.bag, controller=a.controller,
-    )  # fmt: skip
-    Run(options, duration=a.duration, headless=a.headless, report=a.report).execute()
+        prepare_environment()
+        options = Options(
+            simulator=a.simulator or ("none" if a.bag else "mujoco"), robot_description=a.robot_description,
+            robot_config=a.robot_config, world=a.world, namespace=a.namespace, config=a.config, bag=a.bag,
+            controller=a.controller,
+        )  # fmt: skip
+        Run(options, ending, duration=a.duration, headless=a.headless, report=a.report).execute()
     return 0
 
 

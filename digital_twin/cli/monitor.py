@@ -26,6 +26,8 @@ from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, Malformed, stamp
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 
 STATUS_TOPICS = ("sync", "bridge", "robot", "command", "bag", "prediction", "sensor", "drift", "gait")
+# Of the latency the first second is not counted: nodes still find each other.
+WARM_UP_NS = 1_000_000_000
 
 
 class NodeState:
@@ -68,6 +70,7 @@ class Monitor:
         self.truth_seen = False
         self._robot = robot
         self._arrivals: Pairs[int, int] = Pairs()
+        self._since: int | None = None
         self._joints: Pairs[bytes, bytes] = Pairs(500)
         self._bases: Pairs[bytes, bytes] = Pairs(500)
         self._joint_codec = JointStateCodec(JointState)
@@ -95,7 +98,11 @@ class Monitor:
             self._measure(self._arrivals.left(stamp, arrival))
 
     def _measure(self, pair: tuple[int, int] | None) -> None:
-        if pair is not None:
+        if pair is None:
+            return
+        if self._since is None:
+            self._since = pair[1] + WARM_UP_NS
+        if pair[1] > self._since:
             ms = (pair[1] - pair[0]) / 1e6
             self.latency.add(ms)
             self.recent_latency.add(ms)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.live import Live
 from digital_twin.bags import Bag
 from digital_twin.cli.report import build_report, check_writable, in_words, write_report
 from digital_twin.cli.supervisor import Supervisor
+from digital_twin.cli.terminal import Ending
 from digital_twin.core.world import load_world
 from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot
@@ -27,13 +26,13 @@ from digital_twin.system import Options, check_parameter_file, describe
 class Run:
     """One run of the twin, from the first node's start to the last one's end."""
 
-    def __init__(self, options: Options, *, duration: float, headless: bool, report: str) -> None:
+    def __init__(self, options: Options, ending: Ending, *, duration: float, headless: bool, report: str) -> None:
         self.options, self.duration, self.report_path = options, duration, report
         self.robot = check(options, report)
         self.console = Console(stderr=True)
         self.live = not headless and sys.stdout.isatty()
         self.display: Live | None = None
-        self.stop = threading.Event()
+        self.ending = ending
         nodes = describe(options)
         self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say)
         self.names = [spec.name for spec in nodes]
@@ -56,8 +55,6 @@ class Run:
         from digital_twin.cli.monitor import Monitor
         from digital_twin.ros.node import make_executor
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stop.set())
         begin = time.monotonic()
         try:
             self.supervisor.start()
@@ -71,9 +68,7 @@ class Run:
             with self._screen():
                 self._watch(executor, begin)
         finally:
-            # From here on a second Ctrl-C must not leave nodes behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self.ending.insist()
             self.supervisor.stop()
         report = build_report(
             self.monitor, time.monotonic() - begin, dict.fromkeys(self.names, 0) | dict(self.restarts), self._usage(),
@@ -95,7 +90,7 @@ class Run:
     def _watch(self, executor: Any, begin: float) -> None:
         end = begin + self.duration if self.duration > 0 else float("inf")
         next_look = 0.0
-        while not self.stop.is_set() and time.monotonic() < end and not self.supervisor.finished:
+        while not self.ending.asked and time.monotonic() < end and not self.supervisor.finished:
             executor.spin_once(timeout_sec=0.05)
             now = time.monotonic()
             if now < next_look:

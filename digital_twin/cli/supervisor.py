@@ -118,7 +118,7 @@ class Supervisor:
         """End all nodes: asked first, killed when they do not listen within `patience` seconds."""
         processes = [c.process for c in self.children.values() if c.process is not None]
         for p in processes:
-            _signal(p, signal.SIGINT)
+            _signal(p, signal.SIGTERM)  # SIGINT would make one that still imports print a traceback
         deadline = time.monotonic() + patience
         for p in processes:
             try:
