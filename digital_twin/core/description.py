@@ -77,8 +77,8 @@ class Description:
         return [j.name for j in self.joints.values() if j.moves and j.mimic is None]
 
 
-def load_description(path: Path | str) -> Description:
-    """Read a URDF, or a xacro (file name ending in .xacro), from disk.
+def load_description(path: Path | str, arguments: dict[str, str] | None = None) -> Description:
+    """Read a URDF, or a xacro (file name ending in .xacro, with its arguments), from disk.
 
     Raises:
         DescriptionError: one line that names the file and what is wrong with it.
@@ -88,7 +88,7 @@ def load_description(path: Path | str) -> Description:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DescriptionError(f"{path}: {size} bytes are too many for a robot description")
-        text = _expand_xacro(path, {}) if path.suffix == ".xacro" else path.read_text(encoding="utf-8")
+        text = _expand_xacro(path, arguments or {}) if path.suffix == ".xacro" else path.read_text(encoding="utf-8")
     except OSError as e:
         raise DescriptionError(f"{path}: cannot read the robot description: {e.strerror}") from e
     except UnicodeDecodeError as e:

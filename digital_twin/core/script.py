@@ -56,6 +56,11 @@ def load_script(path: Path | str) -> ScriptConfig:
     return build(ScriptConfig, load_yaml(path, "script"), str(path))
 
 
+def smooth_step(x: float) -> tuple[float, float]:
+    """A quintic from 0 to 1 with zero speed and acceleration at both ends: its value and slope at x in [0, 1]."""
+    return x**3 * (10 - 15 * x + 6 * x * x), 30 * x * x * (1 - x) ** 2
+
+
 class Script:
     """Set points of a script for one robot: `sample(t)` for any t ≥ 0 [s]."""
 
@@ -103,10 +108,8 @@ class Script:
         if since < self.config.blend and (i > 0 or lap > 0):
             last = self.config.steps[i - 1]
             q0, qd0 = self._step(i - 1, last.seconds + since)
-            # A quintic from 0 to 1 with zero speed and acceleration at both ends.
-            x = since / self.config.blend
-            w, dw = x**3 * (10 - 15 * x + 6 * x * x), 30 * x * x * (1 - x) ** 2 / self.config.blend
-            q, qd = q0 + w * (q - q0), qd0 + w * (qd - qd0) + dw * (q - q0)
+            w, dw = smooth_step(since / self.config.blend)
+            q, qd = q0 + w * (q - q0), qd0 + w * (qd - qd0) + dw / self.config.blend * (q - q0)
         return q, qd
 
     def _step(self, i: int, t: float) -> tuple[Array, Array]:

@@ -1,13 +1,18 @@
-"""command_script: a source of commands that makes the robot stand, sway, squat and wave (config/scripts/*.yaml)."""
+"""command_script: a source of commands that makes the robot stand, sway, squat and wave (config/scripts/*.yaml).
+
+It waits for virtual/joint_states, leads the joints from where they are to where the script begins, and plays it.
+"""
 
 from __future__ import annotations
 
 import time
 
+import numpy as np
 from sensor_msgs.msg import JointState
 
 from digital_twin.core.errors import TwinError
-from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script
+from digital_twin.core.rotation import Array
+from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script, smooth_step
 from digital_twin.paths import find, share
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
@@ -25,10 +30,16 @@ class CommandScript(TwinNode[ScriptSettings]):
         robot = load_robot(s.robot_description, s.robot_config)
         config, where = self._script(robot.description.name)
         self._script_ = Script(config, robot.model, robot.joints.stand, where)
-        self._writer = JointStateCodec(JointState).writer(tuple(robot.model.joint_names))
+        self._names = robot.model.joint_names
+        self._writer = JointStateCodec(JointState).writer(tuple(self._names))
         self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
-        self._begin = time.monotonic() + s.start
-        self._next = time.monotonic()
+        self._found: Array | None = None
+        self._begin = self._next = time.monotonic()
+        self._ear = self.create_subscription(JointState, "virtual/joint_states", self._find, INTERNAL)
+
+    def status(self) -> tuple[int, str, dict[str, object]]:
+        """Whether the robot has been found."""
+        return (0, "", {}) if self._found is not None else (0, "waiting for virtual/joint_states", {})
 
     def _script(self, robot: str) -> tuple[ScriptConfig, str]:
         if self.settings.script:
@@ -40,13 +51,36 @@ class CommandScript(TwinNode[ScriptSettings]):
             return ScriptConfig([StepConfig(1000.0, hold="stand")]), "script"
         return load_script(path), str(path)
 
+    def _find(self, message: JointState) -> None:
+        """The first joint states tell where to start from."""
+        if self._found is None:
+            known = dict(zip(message.name, message.position, strict=True))
+            first, _ = self._script_.sample(0.0)
+            self._found = np.array([known.get(n, q) for n, q in zip(self._names, first, strict=True)])
+            self._begin = time.monotonic()
+
+    def _set_points(self, t: float) -> tuple[Array, Array]:
+        """Positions and speeds t seconds after the robot was found."""
+        assert self._found is not None
+        lead = self.settings.lead_in
+        if t >= lead:
+            return self._script_.sample(t - lead)
+        first, _ = self._script_.sample(0.0)
+        w, dw = smooth_step(t / lead)
+        return self._found + w * (first - self._found), (dw / lead) * (first - self._found)
+
     def work(self) -> float:
         """Send a command when one is due; returns how long [s] none is."""
         now = time.monotonic()
+        if self._found is None:
+            return 0.1
+        if self._ear is not None:  # not from within its own callback
+            self.destroy_subscription(self._ear)
+            self._ear = None
         if now < self._next:
             return self._next - now
         self._next = max(self._next + 1.0 / self.settings.rate, now - 0.05)
-        q, qd = self._script_.sample(max(0.0, now - self._begin))
+        q, qd = self._set_points(now - self._begin)
         self._send(self._writer.write(self.now_ns(), q, qd))
         return 0.0
 
