@@ -94,6 +94,8 @@ def build(cls: type[T], mapping: object, where: str) -> T:
 
 def _convert(hint: Any, value: object, meta: Meta, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None

@@ -122,7 +122,11 @@ def parse_description(text: str, source: Path | str = "robot_description") -> De
     if tree.tag != "robot":
         raise DescriptionError(f"{source}: not a URDF: the outermost element is <{tree.tag}>, not <robot>")
     links = {_name(e, source): e.find("inertial") is not None for e in tree.findall("link")}
-    joints = {j.name: j for j in (_joint(e, source) for e in tree.findall("joint"))}
+    joints: dict[str, JointInfo] = {}
+    for j in (_joint(e, source) for e in tree.findall("joint")):
+        if j.name in joints:
+            raise DescriptionError(f"{source}: joint '{j.name}' is there twice")
+        joints[j.name] = j
     root = _root(links, joints, source)
     missing = _drop_unreadable_meshes(tree, source)
     ordered = {root: links[root]} | links
@@ -178,10 +182,18 @@ def _root(links: dict[str, bool], joints: dict[str, JointInfo], source: Path) ->
         for end in (j.parent, j.child):
             if end not in links:
                 raise DescriptionError(f"{source}: joint '{j.name}': {unknown('link', end, links)}")
+        if j.parent == j.child:
+            raise DescriptionError(f"{source}: joint '{j.name}' connects link '{j.child}' with itself")
         if j.child in children:
             raise DescriptionError(f"{source}: link '{j.child}' is the child of more than one joint")
-        if j.mimic and j.mimic[0] not in joints:
-            raise DescriptionError(f"{source}: joint '{j.name}' mimics an {unknown('joint', j.mimic[0], joints)}")
+        if j.mimic:
+            leader = joints.get(j.mimic[0])
+            if leader is None:
+                raise DescriptionError(f"{source}: joint '{j.name}' mimics an {unknown('joint', j.mimic[0], joints)}")
+            if leader.mimic or not leader.moves:
+                raise DescriptionError(
+                    f"{source}: joint '{j.name}' mimics '{leader.name}', which does not move by itself"
+                )
         children.add(j.child)
     roots = [name for name in links if name not in children]
     if len(roots) != 1:

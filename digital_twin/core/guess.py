@@ -53,7 +53,7 @@ def guess_robot_config(description: Description, model: RobotModel) -> Guess:
         missing.append(
             f"{len(description.missing_meshes)} meshes ({description.missing_meshes[0]} …): their shapes are left out"
         )
-    joints: dict[str, dict[str, float | str]] = {"*": _gains(model, notes)}
+    joints = {"*": _gains(model, notes)}
     return Guess(RobotConfig("", feet, imus, joints), tuple(notes), tuple(missing))
 
 
@@ -115,7 +115,7 @@ def _imus(model: RobotModel, notes: list[str]) -> list[ImuConfig]:
     return [ImuConfig(frames[0])]
 
 
-def _gains(model: RobotModel, notes: list[str]) -> dict[str, float | str]:
+def _gains(model: RobotModel, notes: list[str]) -> dict[str, float]:
     strength = model.max_effort[np.isfinite(model.max_effort)]
     # A quarter of a radian off asks for all the torque there is; without torque limits, by the weight to be borne.
     kp = 4 * np.median(strength) if len(strength) else 10 * model.mass

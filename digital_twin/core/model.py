@@ -113,10 +113,6 @@ class RobotModel:
         for j in self.description.joints.values():
             if j.mimic is not None and j.moves:
                 leader, factor, offset = j.mimic
-                if leader not in self.joint_index:
-                    raise DescriptionError(
-                        f"{self.description.source}: joint '{j.name}' mimics '{leader}', which does not move by itself"
-                    )
                 joint = self.mj.joint(j.name)
                 rows.append(_Mimic(joint.qposadr[0], joint.dofadr[0], self.joint_index[leader], factor, offset))
         return rows

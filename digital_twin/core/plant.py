@@ -97,6 +97,8 @@ class Plant:
         # Without these a standing foot creeps: soft contacts slide under any tangential load.
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         spec.option.impratio = 10.0
+        # A simulation that diverges shall be noticed, not start again at the origin.
+        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         return compile_spec(spec, description.source)
 
     def _add_missing_soles(self, spec: mujoco.MjSpec) -> None:
@@ -160,7 +162,10 @@ class Plant:
         mujoco.mj_setConst(m, self._scratch)
 
     def _stand(self) -> None:
-        """Put the robot on its feet at ease and let it settle for a second; then time is 0."""
+        """Put the robot on its feet at ease and let it settle for a second.
+
+        MuJoCo's clock goes on from there: the buffers of the motors' delay know the past by it.
+        """
         d = self.data
         self.model.write_joints(d.qpos, self.joints.stand)
         d.qpos[2] = 0.0
@@ -171,7 +176,6 @@ class Plant:
         mujoco.mj_step(self.mj, d, nstep=round(1.0 / self.config.timestep))
         if not np.isfinite(d.qpos).all():
             raise TwinError("the simulated robot cannot stand: the simulation diverges; check its masses and gains")
-        d.time = 0.0
         mujoco.mj_forward(self.mj, d)
 
     # Running

@@ -6,8 +6,10 @@ NAME.yaml` guesses a whole one.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,13 +68,11 @@ class RobotConfig:
     base_frame: str = param("", "frame whose pose is estimated; empty: the URDF's root link")
     feet: list[FootConfig] = param([], "what the robot stands on")
     imus: list[ImuConfig] = param([], "inertial sensors; the first drives the estimate")
-    joints: dict[str, dict[str, float | str]] = param({}, "joint name or pattern: keys of a joint")
+    joints: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a joint")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
         """The settings of one joint, all matching patterns applied in the file's order."""
-        import fnmatch
-
-        merged: dict[str, float | str] = {}
+        merged: dict[str, Any] = {}
         for pattern, values in self.joints.items():
             if fnmatch.fnmatchcase(name, pattern):
                 merged.update(values)
@@ -113,8 +113,6 @@ def check_names(config: RobotConfig, model: RobotModel, where: str) -> None:
     Raises:
         ConfigError: naming the first that does not.
     """
-    import fnmatch
-
     frames = model.frames
     named = [(f"foot '{f.name}'", f.frame) for f in config.feet] + [("imu", i.frame) for i in config.imus]
     named += [("base_frame", config.base_frame)] if config.base_frame else []

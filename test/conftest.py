@@ -1,0 +1,38 @@
+"""What the tests share. Core tests need no ROS; tests of nodes run in a ROS domain of this process's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 200)
+
+import pytest
+from hypothesis import settings
+
+from digital_twin.robots import Robot, load_robot
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+ICUB = SHARED / "data" / "icub_walking"
+
+# The same examples every time, and no limit on how long one takes: these machines are shared.
+settings.register_profile("twin", derandomize=True, deadline=None, max_examples=100)
+settings.load_profile("twin")
+
+needs_icub = pytest.mark.skipif(not ICUB.exists(), reason="../shared is not beside this checkout")
+
+
+@pytest.fixture(scope="session")
+def robot() -> Robot:
+    """The package's humanoid."""
+    return load_robot()
+
+
+@pytest.fixture(scope="session")
+def icub() -> Robot:
+    """iCub, its robot config guessed."""
+    return load_robot(str(ICUB / "icub.urdf"))
