@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from digital_twin.core.description import Description, load_description, parse_description
@@ -23,7 +24,7 @@ class Robot:
     where: str
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def joints(self) -> Joints:
         """Calibration, gains and noise of the joints."""
         return Joints(self.config, self.model, self.where)

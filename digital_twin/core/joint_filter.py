@@ -23,7 +23,7 @@ class JointFilterConfig:
     """Tuning of the joint filter."""
 
     acceleration: float = param(
-        30.0, "standard deviation of a joint's acceleration, white over 10 ms", unit="rad/s²", low=0.1, high=1e5
+        10.0, "standard deviation of a joint's acceleration, white over 10 ms", unit="rad/s²", low=0.1, high=1e5
     )
     velocity_noise: float = param(0.05, "standard deviation of a reported speed", unit="rad/s", low=1e-4, high=10)
     silent_after: float = param(0.5, "a joint that has not reported for so long is marked", unit="s", low=0.01, high=60)

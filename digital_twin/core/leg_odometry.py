@@ -28,6 +28,7 @@ class LegOdometryConfig:
     contact_on: float = param(0.20, "share of the weight above which a foot stands", low=0.01, high=1)
     contact_off: float = param(0.10, "share of the weight below which it stands no longer", low=0.0, high=1)
     gravity_gain: float = param(0.2, "pull of the accelerometer on roll and pitch", unit="1/s", low=0, high=10)
+    settling: float = param(0.3, "over which the first attitude is averaged", unit="s", low=0, high=1)
     rest_speed: float = param(0.05, "joints slower than this are at rest", unit="rad/s", low=0, high=1)
     rest_turn: float = param(0.1, "and the gyro reads less than this, bias included", unit="rad/s", low=0, high=1)
     bias_time: float = param(2.0, "over which the gyro's bias is averaged at rest", unit="s", low=0.1, high=100)
@@ -85,6 +86,11 @@ class LegOdometry:
         self._variance = np.array([0.0, 0.0, 0.0, 1e-4, 1e-4, 0.0])
         self._has_imu = False
 
+    @property
+    def settled(self) -> bool:
+        """The attitude is an average over enough readings; before, the base is taken to stand still."""
+        return self._age >= self.config.settling or not self._has_imu
+
     # Inputs
 
     def wrench(self, foot: int, load: float) -> None:
@@ -121,7 +127,7 @@ class LegOdometry:
         if not self._has_imu and len(self._feet):
             self._attitude_from_legs(feet_R, weights)
         rotation = self._rotation_at(stamp_ns)
-        if self._last is not None and len(self._feet):
+        if self._last is not None and len(self._feet) and self.settled:
             old_p, _, old_rotation = self._last
             step = weights @ (feet_p @ rotation.T - old_p @ old_rotation.T)
             self.position = self.position - step
@@ -132,7 +138,7 @@ class LegOdometry:
         angular = self._gyro - self.gyro_bias
         return BaseState(
             stamp_ns, self.position.copy(), rotation, self._velocity(feet_p, qd, angular, weights), angular,
-            self._variance.copy(), self._twist_variance, tuple(self._stands), self._attitude_known or not self._has_imu,
+            self._variance.copy(), self._twist_variance, tuple(self._stands), self.settled,
         )  # fmt: skip
 
     # Pieces

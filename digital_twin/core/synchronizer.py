@@ -184,7 +184,7 @@ class Synchronizer:
             words.append(f"no joint states for {age:.1f} s")
         if not last.base.initialised:
             level = max(level, 1)
-            words.append("no IMU yet: attitude unknown")
+            words.append("finding the attitude")
         silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)
         if silent and age <= self.config.silent_after:
             level = max(level, 1)

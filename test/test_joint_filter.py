@@ -1,0 +1,135 @@
+"""The joint filter against the textbook Kalman filter, in matrices and one joint at a time."""
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
+
+S = 1_000_000_000
+C = JointFilterConfig()
+
+
+def textbook(times, q, qd, r_q, config):
+    """x' = F x + w, z = H x + v, with the exact covariance of white acceleration."""
+    x, P = np.array([q[0], 0.0 if qd is None else qd[0]]), np.diag([r_q, config.velocity_noise**2 if qd is not None else 1.0])
+    out = []
+    for k, t in enumerate(times):
+        if k:
+            dt = t - times[k - 1]
+            F = np.array([[1, dt], [0, 1]])
+            g = config.acceleration**2 * 0.01
+            P = F @ P @ F.T + g * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
+            x = F @ x
+        z, H, R = (np.array([q[k]]), np.array([[1.0, 0.0]]), np.diag([r_q])) if qd is None else (
+            np.array([q[k], qd[k]]), np.eye(2), np.diag([r_q, config.velocity_noise**2]))  # fmt: skip
+        K = P @ H.T @ np.linalg.inv(H @ P @ H.T + R)
+        x, P = x + K @ (z - H @ x), (np.eye(2) - K @ H) @ P
+        out.append((x.copy(), P.copy()))
+    return out
+
+
+def motion(n, times, rng, noise, speed=2.0):
+    phase = np.arange(n)
+    q = 0.5 * np.sin(speed * times[:, None] + phase)
+    qd = 0.5 * speed * np.cos(speed * times[:, None] + phase)
+    return q, qd, q + noise * rng.standard_normal(q.shape), qd + C.velocity_noise * rng.standard_normal(q.shape)
+
+
+@pytest.mark.parametrize("speeds", [True, False])
+@pytest.mark.parametrize("jitter", [0.0, 0.002])
+def test_it_is_the_kalman_filter(speeds, jitter):
+    rng, n, noise = np.random.default_rng(0), 3, 1e-3
+    times = np.arange(300) * 0.005 + jitter * rng.random(300)
+    _, _, q, qd = motion(n, times, rng, noise)
+    f = JointFilter(n, np.full(n, noise), np.zeros(n), C)
+    got = []
+    for k, t in enumerate(times):
+        f.update(round(t * S), q[k], qd[k] if speeds else None)
+        got.append(np.column_stack([f.q, f.qd]))
+    for j in range(n):
+        want = textbook(np.round(times * S) / S, q[:, j], qd[:, j] if speeds else None, noise**2, C)
+        for k in (0, 1, 2, 50, 150, 299):
+            assert np.allclose(got[k][j], want[k][0], rtol=0, atol=[1e-5, 2e-3]), (j, k)
+
+
+def test_it_gives_speed_where_the_robot_reports_none():
+    rng, n, noise = np.random.default_rng(1), 28, 5e-5
+    times = np.arange(2000) * 0.005
+    _, qd_true, q, _ = motion(n, times, rng, noise, speed=6.0)  # up to 18 rad/s², as in a brisk walk
+    f = JointFilter(n, np.full(n, noise), np.full(n, 1e-4), C)
+    errors = []
+    for k, t in enumerate(times):
+        f.update(round(t * S), np.round(q[k] / 1e-4) * 1e-4, None)
+        errors.append(f.qd - qd_true[k])
+    naive = np.diff(np.round(q / 1e-4) * 1e-4, axis=0) / 0.005 - qd_true[1:]
+    assert np.std(errors[100:]) < 0.9 * np.std(naive), "a difference of readings is noisy and half a step late"
+
+
+def test_its_variance_is_honest_for_its_own_model():
+    """NEES of a motion that the model describes, over many joints, is chi-square."""
+    rng, n, steps, dt = np.random.default_rng(2), 400, 100, 0.005
+    g = C.acceleration**2 * 0.01
+    L = np.linalg.cholesky(g * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]))
+    x = np.zeros((2, n))
+    f = JointFilter(n, np.full(n, 1e-3), np.zeros(n), C)
+    for k in range(steps):
+        x = np.array([[1, dt], [0, 1]]) @ x + L @ rng.standard_normal((2, n))
+        f.update(k * 5_000_000 + 1, x[0] + 1e-3 * rng.standard_normal(n), x[1] + C.velocity_noise * rng.standard_normal(n))
+    z2 = (f.q - x[0]) ** 2 / f.variance[:, 0] + (f.qd - x[1]) ** 2 / f.variance[:, 1]
+    # Correlation between the two is left out, which spreads the sum but keeps its mean at 2.
+    assert z2.mean() == pytest.approx(2.0, rel=0.15)
+    z = (f.q - x[0]) ** 2 / f.variance[:, 0]
+    low, high = chi2.ppf([1e-4, 1 - 1e-4], n) / n
+    assert low < z.mean() < high
+
+
+def test_settled_gains_change_nothing():
+    rng, n = np.random.default_rng(3), 5
+    times = np.arange(500) * 0.005
+    _, _, q, qd = motion(n, times, rng, 1e-4)
+    quick, slow = (JointFilter(n, np.full(n, 1e-4), np.zeros(n), C) for _ in range(2))
+    for k, t in enumerate(times):
+        quick.update(round(t * S), q[k], qd[k])
+        slow._steady = None
+        slow.update(round(t * S), q[k], qd[k])
+        assert np.allclose(quick.q, slow.q, atol=1e-6) and np.allclose(quick.qd, slow.qd, atol=1e-3)
+    assert quick._steady is not None
+
+
+def test_a_missing_joint_is_carried_on_and_then_held_and_marked():
+    n = 2
+    f = JointFilter(n, np.full(n, 1e-4), np.zeros(n), C)
+    for k in range(200):
+        t = 0.005 * k
+        f.update(round(t * S), np.array([t, t]), np.array([1.0, 1.0]))
+    sure = f.variance[1, 0]
+    for k in range(200, 220):
+        t = 0.005 * k
+        f.update(round(t * S), np.array([t, np.nan]), np.array([1.0, np.nan]))
+    assert f.q[1] == pytest.approx(t, abs=2e-3) and f.variance[1, 0] > 100 * sure
+    assert not f.silent(round(t * S)).any()
+    for k in range(220, 420):
+        t = 0.005 * k
+        f.update(round(t * S), np.array([t, np.nan]), np.array([1.0, np.nan]))
+    assert list(f.silent(round(t * S))) == [False, True]
+    # It was last seen at 0.995, and went on for half a second.
+    assert f.qd[1] == 0.0 and f.q[1] == pytest.approx(1.495, abs=0.02)
+    f.update(round((t + 0.005) * S), np.array([t, t]), np.array([1.0, 1.0]))
+    assert not f.silent(round((t + 0.005) * S)).any() and f.q[1] == pytest.approx(t, abs=1e-2)
+
+
+def test_joints_that_come_later_start_from_their_first_reading():
+    f = JointFilter(2, np.full(2, 1e-4), np.zeros(2), C)
+    f.update(0, np.array([1.0, np.nan]), None)
+    assert list(f.known) == [True, False] and np.isnan(f.q[1])
+    f.update(5_000_000, np.array([1.0, 7.0]), None)
+    assert f.q[1] == 7.0
+
+
+def test_a_long_gap_and_bad_speeds_leave_it_finite():
+    f = JointFilter(2, np.full(2, 1e-4), np.zeros(2), C)
+    f.update(0, np.ones(2), np.array([np.nan, 1.0]))
+    f.update(3600 * S, np.ones(2) * 2, np.array([np.nan, np.nan]))
+    f.update(3600 * S + 1, np.full(2, np.nan), None)
+    assert np.isfinite(f.q).all() and np.isfinite(f.qd).all() and np.isfinite(f.variance).all()

@@ -1,0 +1,148 @@
+"""The synchronizer as a whole, on the simulated robot, on a time axis of the test's own."""
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from digital_twin.core.instruments import InstrumentConfig, Instruments
+from digital_twin.core.plant import Plant, PlantConfig
+from digital_twin.core.rotation import log_so3, rot_z, yaw_of
+from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script
+from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
+
+TICK = 5
+
+
+class Rig:
+    """Plant, sensors and synchronizer at 200 Hz, a tracker at 50 Hz and 30 ms late."""
+
+    def __init__(self, robot, seed=1):
+        self.plant = Plant(robot.description, robot.config, PlantConfig(seed=seed))
+        self.sensors = Instruments(self.plant, InstrumentConfig(), 200.0)
+        self.sync = Synchronizer(robot.model, robot.config, SynchronizerConfig())
+        poses = load_script(REPOSITORY / "config/scripts/humanoid.yaml").poses
+        config = ScriptConfig([StepConfig(1.5, hold="stand"), StepConfig(4.0, cycle="crouch", period=4.0)], poses)
+        self.script = Script(config, self.plant.model, self.plant.joints.stand)
+        self.late, self.moved = [], np.zeros(3)
+        self.states = []
+
+    def run(self, seconds, imu=True, poses=True, drop=()):
+        for k in range(round(seconds * 200)):
+            q, qd = self.script.sample(self.plant.time_ns / 1e9)
+            self.plant.command(q, qd)
+            self.plant.advance(TICK)
+            stamp = self.plant.time_ns
+            for i, foot in enumerate(self.plant.robot.feet):
+                self.sync.wrench(i, self.sensors.wrench(foot.name)[0])
+            if imu:
+                self.sync.imu(stamp, *self.sensors.imu(0))
+            q, qd, effort = self.sensors.joint_states()
+            for name in drop:
+                q[self.plant.joint_of(name)] = np.nan
+            state = self.sync.joints(stamp, q, qd, effort)
+            if poses and k % 4 == 0:
+                p, R, covariance = self.sensors.external_pose()
+                self.late.append((stamp, p + self.moved, R, covariance))
+            while self.late and self.late[0][0] <= stamp - 30_000_000:
+                self.sync.external_pose(*self.late.pop(0))
+            self.states.append((state, self.plant.frame_pose("base_link"), self.plant.joint_positions))
+        return self
+
+    def errors(self):
+        state, (p0, R0), _ = self.states[0]
+        turn = rot_z(yaw_of(R0) - yaw_of(state.base.rotation))
+        shift = p0 - turn @ state.base.position
+        dp = [np.linalg.norm(turn @ s.base.position + shift - p) for s, (p, _), _ in self.states]
+        dR = [np.linalg.norm(log_so3((turn @ s.base.rotation).T @ R)) for s, (_, R), _ in self.states]
+        dq = [np.abs(s.q - q).max() for s, _, q in self.states]
+        return np.array(dp), np.degrees(dR), np.array(dq)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_follows_a_squat(robot, seed):
+    rig = Rig(robot, seed).run(6.0)
+    dp, dR, dq = rig.errors()
+    assert np.ptp([p[2] for _, (p, _), _ in rig.states]) > 0.08, "it squats"
+    assert dp.max() < 0.015 and dR.max() < 2.0 and dq.max() < 0.006
+    status = rig.sync.status()
+    assert status.level == 0 and status.words == () and status.sync_error < 0.03
+    assert status.contacts == {"left": True, "right": True}
+    assert np.allclose(status.gyro_bias, rig.sensors.gyro_bias[0], atol=2e-3)
+
+
+def test_outputs_bear_the_stamp_of_their_measurement(robot):
+    rig = Rig(robot).run(0.1)
+    assert [s.stamp_ns for s, *_ in rig.states] == [k * 5_000_000 for k in range(1, 21)]
+    assert all(s.base.stamp_ns == s.stamp_ns for s, *_ in rig.states)
+
+
+def test_odometry_never_jumps_not_even_when_the_map_does(robot):
+    rig = Rig(robot).run(2.0)
+    rig.moved = np.array([1.0, 0.5, 0.0])
+    rig.run(1.0)
+    rig.sync.resync()
+    rig.run(1.0)
+    steps = np.diff([s.base.position for s, *_ in rig.states], axis=0)
+    assert np.linalg.norm(steps, axis=1).max() < 0.005
+    p, *_ = rig.sync.map_pose(rig.states[-1][0])
+    assert np.linalg.norm(p - rig.states[-1][1][0] - rig.moved) < 0.02, "and the map has followed"
+
+
+def test_a_twin_out_of_step_says_so_and_resync_heals_it(robot):
+    rig = Rig(robot).run(2.0)
+    assert rig.sync.status().level == 0
+    rig.moved = np.array([0.12, 0.0, 0.0])
+    rig.run(1.0)
+    status = rig.sync.status()
+    assert status.level == 2 and status.sync_error == pytest.approx(0.12, abs=0.02)
+    assert "out of step" in status.words[0] and "~/resync" in status.words[0] and " cm" in status.words[0]
+    rig.sync.resync()
+    rig.run(1.0)
+    assert rig.sync.status().level == 0 and rig.sync.resyncs == 1
+
+
+def test_below_the_threshold_it_is_quiet(robot):
+    rig = Rig(robot).run(2.0)
+    rig.moved = np.array([0.03, 0.0, 0.0])
+    rig.run(0.5)
+    assert rig.sync.status().level == 0
+
+
+def test_late_and_repeated_joint_states_are_counted_and_change_nothing(robot):
+    rig = Rig(robot).run(0.5)
+    stamp = rig.plant.time_ns
+    before = rig.sync._filter.q.copy()
+    q, qd, effort = rig.sensors.joint_states()
+    assert rig.sync.joints(stamp, q + 1, qd, effort) is None
+    assert rig.sync.joints(stamp - 10_000_000, q + 1, qd, effort) is None
+    assert rig.sync.tally.rejected["joint_states/late"] == 2 and np.array_equal(rig.sync._filter.q, before)
+
+
+def test_silent_and_missing_joints_are_named(robot):
+    rig = Rig(robot)
+    rig.run(0.2, drop=("neck_yaw",))
+    assert rig.sync.status().missing_joints == ("neck_yaw",)
+    assert np.isnan(rig.states[-1][0].q[robot.model.joint_index["neck_yaw"]])
+    rig.run(0.2)
+    rig.run(0.8, drop=("l_elbow",))
+    status = rig.sync.status()
+    assert status.silent_joints == ("l_elbow",) and "silent joints, held where they were: l_elbow" in status.words
+    assert np.isfinite(rig.states[-1][0].q).all()
+
+
+def test_a_stopped_stream_and_a_lost_tracker_are_said(robot):
+    rig = Rig(robot)
+    assert rig.sync.status(0).words == ("no joint states yet",)
+    rig.run(1.0)
+    now = rig.plant.time_ns
+    assert "no joint states for 0.7 s" in rig.sync.status(now + 700_000_000).words
+    assert rig.sync.status(now + 700_000_000).level == 2
+    rig.run(1.5, poses=False)
+    rig.late.clear()
+    assert any(w.startswith("no external pose for 1.5") for w in rig.sync.status().words)
+
+
+def test_without_an_imu_it_works_and_warns_only_where_one_is_expected(robot):
+    rig = Rig(robot).run(3.0, imu=False)
+    dp, dR, _ = rig.errors()
+    assert dp.max() < 0.03 and dR.max() < 3.0
