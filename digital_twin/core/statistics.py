@@ -97,6 +97,6 @@ class Tally:
     received: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def reject(self, stream: str, reason: str, count: int = 1) -> None:
-        """Count `count` items of a stream as refused for a reason."""
-        self.rejected[f"{stream}/{reason}"] += count
+    def reject(self, stream: str, reason: str) -> None:
+        """Count a message of a stream of which all, or a part, was refused for a reason."""
+        self.rejected[f"{stream}/{reason}"] += 1

@@ -88,8 +88,8 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
             if isinstance(result, str):
                 self.tally.reject("joint_states", result)
                 return
-            for reason, count in result.rejected.items():
-                self.tally.reject("joint_states", reason, count)
+            for reason in result.rejected:
+                self.tally.reject("joint_states", reason)
             if "unknown_joint" in result.rejected:
                 self.say_once("warning", f"joint_states: unknown joints: {', '.join(intake.unknown_names)}", 1e9)
             if not result.unchanged:
@@ -200,7 +200,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
                 return self.tally.reject("virtual/joint_commands", "size")
             known = [i for i, name in enumerate(m.names) if name in index_of]
             if len(known) < n:
-                self.tally.reject("virtual/joint_commands", "unknown_joint", n - len(known))
+                self.tally.reject("virtual/joint_commands", "unknown_joint")
             index = np.array([index_of[m.names[i]] for i in known], dtype=np.intp)
             q, qd, effort = (None if not len(x) else x[known] for x in (m.position, m.velocity, m.effort))
             if q is None or not len(index):

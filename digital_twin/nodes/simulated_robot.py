@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from nav_msgs.msg import Odometry
-from rcl_interfaces.msg import ParameterType
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState, LaserScan
 from std_srvs.srv import Trigger
@@ -201,7 +200,7 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
             m = codec.read(data)
             known = [i for i, name in enumerate(m.names) if name in index_of]
             if len(known) < len(m.names):
-                self.tally.reject("joint_commands", "unknown_joint", len(m.names) - len(known))
+                self.tally.reject("joint_commands", "unknown_joint")
             joints = np.array([index_of[m.names[i]] for i in known], dtype=np.intp)
             fields = [x[known] if len(x) == len(m.names) else None for x in (m.position, m.velocity, m.effort)]
             if any(x is not None and not np.isfinite(x).all() for x in fields):
@@ -250,10 +249,8 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
     # Faults and status
 
     def _inject(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        parameter = self.get_parameter("fault")
-        text = parameter.value if parameter.type_ == ParameterType.PARAMETER_STRING else ""
         try:
-            fault = parse_fault(text)
+            fault = parse_fault(self.get_parameter("fault").value)
             self._faults.add(fault)
             response.success, response.message = True, str(fault)
         except TwinError as e:

@@ -91,14 +91,24 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
 
     # Each joint measurement
 
+    def _in_model_order(self, values: Array) -> Array | None:
+        """Values of a message in the order of the model (n,), NaN where there is none; None when they do not fit."""
+        order, n = self._order[1], len(self._names)
+        if len(values) != len(order) or not len(values):
+            return None
+        out = np.full(n + 1, np.nan)  # the last place takes joints that are not of this robot
+        out[order] = values
+        return out[:n]
+
     def _joints(self, data: bytes) -> None:
         start = time.perf_counter_ns()
         m = self._codec.read(data)
         if m.names != self._order[0]:
-            self._order = (m.names, np.array([self._index_of[name] for name in m.names], dtype=np.intp))
-        order, n = self._order[1], len(self._names)
-        q, qd, effort = (_scatter(x, order, n) for x in (m.position, m.velocity, m.effort))
-        state = self._core.joints(m.stamp_ns, np.full(n, np.nan) if q is None else q, qd, effort)
+            self._order = (m.names, np.array([self._index_of.get(name, -1) for name in m.names], dtype=np.intp))
+        q, qd, effort = (self._in_model_order(x) for x in (m.position, m.velocity, m.effort))
+        if q is None:
+            return self.tally.reject("physical/joint_states", "size")
+        state = self._core.joints(m.stamp_ns, q, qd, effort)
         if state is None:
             return
         if self._due(m.stamp_ns):
@@ -112,9 +122,10 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         if self.settings.sync_frequency <= 0.0:
             return True
         period = round(1e9 / self.settings.sync_frequency)
-        if stamp_ns < self._next_ns and self._next_ns - stamp_ns <= period:
+        if 0 < self._next_ns - stamp_ns <= period:
             return False
-        self._next_ns = max(self._next_ns, stamp_ns - period) + period
+        late = abs(stamp_ns - self._next_ns) > period
+        self._next_ns = (stamp_ns if late else self._next_ns) + period
         return True
 
     def _publish(self, state: VirtualState) -> None:
@@ -169,17 +180,6 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         values |= {"missing_joints": " ".join(s.missing_joints), "silent_joints": " ".join(s.silent_joints)}
         values["age_s"] = s.age
         return s.level, "; ".join(s.words), values
-
-
-def _scatter(values: Array, order: Array, n: int) -> Array | None:
-    if not len(values):
-        return None
-    if len(values) == n:
-        out = np.empty(n)
-    else:
-        out = np.full(n, np.nan)
-    out[order] = values
-    return out
 
 
 def _odometry(state: VirtualState) -> Array:
