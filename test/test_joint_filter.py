@@ -42,7 +42,7 @@ def test_it_is_the_kalman_filter(speeds, jitter):
     rng, n, noise = np.random.default_rng(0), 3, 1e-3
     times = np.arange(300) * 0.005 + jitter * rng.random(300)
     _, _, q, qd = motion(n, times, rng, noise)
-    f = JointFilter(n, np.full(n, noise), np.zeros(n), C)
+    f = JointFilter(n, np.full(n, noise), np.full(n, 1e-9), C)
     got = []
     for k, t in enumerate(times):
         f.update(round(t * S), q[k], qd[k] if speeds else None)
@@ -72,7 +72,7 @@ def test_its_variance_is_honest_for_its_own_model():
     g = C.acceleration**2 * 0.01
     L = np.linalg.cholesky(g * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]))
     x = np.zeros((2, n))
-    f = JointFilter(n, np.full(n, 1e-3), np.zeros(n), C)
+    f = JointFilter(n, np.full(n, 1e-3), np.full(n, 1e-9), C)
     for k in range(steps):
         x = np.array([[1, dt], [0, 1]]) @ x + L @ rng.standard_normal((2, n))
         f.update(k * 5_000_000 + 1, x[0] + 1e-3 * rng.standard_normal(n), x[1] + C.velocity_noise * rng.standard_normal(n))
@@ -88,7 +88,7 @@ def test_settled_gains_change_nothing():
     rng, n = np.random.default_rng(3), 5
     times = np.arange(500) * 0.005
     _, _, q, qd = motion(n, times, rng, 1e-4)
-    quick, slow = (JointFilter(n, np.full(n, 1e-4), np.zeros(n), C) for _ in range(2))
+    quick, slow = (JointFilter(n, np.full(n, 1e-4), np.full(n, 1e-9), C) for _ in range(2))
     for k, t in enumerate(times):
         quick.update(round(t * S), q[k], qd[k])
         slow._steady = None
@@ -99,7 +99,7 @@ def test_settled_gains_change_nothing():
 
 def test_a_missing_joint_is_carried_on_and_then_held_and_marked():
     n = 2
-    f = JointFilter(n, np.full(n, 1e-4), np.zeros(n), C)
+    f = JointFilter(n, np.full(n, 1e-4), np.full(n, 1e-9), C)
     for k in range(200):
         t = 0.005 * k
         f.update(round(t * S), np.array([t, t]), np.array([1.0, 1.0]))
@@ -120,7 +120,7 @@ def test_a_missing_joint_is_carried_on_and_then_held_and_marked():
 
 
 def test_joints_that_come_later_start_from_their_first_reading():
-    f = JointFilter(2, np.full(2, 1e-4), np.zeros(2), C)
+    f = JointFilter(2, np.full(2, 1e-4), np.full(2, 1e-9), C)
     f.update(0, np.array([1.0, np.nan]), None)
     assert list(f.known) == [True, False] and np.isnan(f.q[1])
     f.update(5_000_000, np.array([1.0, 7.0]), None)
@@ -128,8 +128,22 @@ def test_joints_that_come_later_start_from_their_first_reading():
 
 
 def test_a_long_gap_and_bad_speeds_leave_it_finite():
-    f = JointFilter(2, np.full(2, 1e-4), np.zeros(2), C)
+    f = JointFilter(2, np.full(2, 1e-4), np.full(2, 1e-9), C)
     f.update(0, np.ones(2), np.array([np.nan, 1.0]))
     f.update(3600 * S, np.ones(2) * 2, np.array([np.nan, np.nan]))
     f.update(3600 * S + 1, np.full(2, np.nan), None)
     assert np.isfinite(f.q).all() and np.isfinite(f.qd).all() and np.isfinite(f.variance).all()
+
+
+def test_the_step_of_an_encoder_is_found_when_nobody_knows_it():
+    rng, n, step = np.random.default_rng(4), 3, 0.0015
+    times = np.arange(1500) * 0.005
+    q_true, qd_true, _, qd = motion(n, times, rng, 0.0, speed=1.0)
+    q = np.round(q_true / step) * step
+    knowing = JointFilter(n, np.full(n, 5e-5), np.full(n, step), C)
+    finding = JointFilter(n, np.full(n, 5e-5), np.zeros(n), C)
+    for k, t in enumerate(times):
+        for f in (knowing, finding):
+            f.update(round(t * S), q[k], qd[k])
+    assert np.allclose(finding._step, step, rtol=1e-6)
+    assert np.allclose(finding.q, knowing.q, atol=1e-5) and np.allclose(finding.variance, knowing.variance, rtol=0.05)

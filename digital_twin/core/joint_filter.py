@@ -3,6 +3,8 @@
 The model is a constant speed disturbed by white acceleration. A joint that is not in a message is carried on by the
 model, its variance growing; after `silent_after` it is held where it is and marked. Once the messages come at a
 steady pace the gains no longer change, and are no longer computed.
+
+Where nobody has said how fine an encoder is, its step is found: the least difference between readings.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from digital_twin.core.config import param
 from digital_twin.core.rotation import Array
 
 NS = 1_000_000_000
+UNKNOWN_STEP = 0.002  # of an encoder of which nothing is known yet: 12 bits a turn are 0.0015 rad
+LESSONS = 1000
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,34 @@ class JointFilter:
 
     def __init__(self, n: int, encoder_noise: Array, encoder_resolution: Array, config: JointFilterConfig) -> None:
         self.config = config
-        # A quantised reading is off by up to half a step, evenly: variance step² / 12.
-        self._r_position = np.maximum(encoder_noise**2 + encoder_resolution**2 / 12, 1e-12)
+        self._noise, self._unknown = encoder_noise, encoder_resolution <= 0.0
+        self._set_step(np.where(self._unknown, UNKNOWN_STEP, encoder_resolution))
+        self._lessons = LESSONS if self._unknown.any() else 0
         self._r_velocity = config.velocity_noise**2
         self._density = config.acceleration**2 * 0.01
         self.reset(n)
+
+    def _set_step(self, step: Array) -> None:
+        # A quantised reading is off by up to half a step, evenly: variance step² / 12.
+        self._step = step
+        self._r_position = np.maximum(self._noise**2 + step**2 / 12, 1e-12)
+
+    def _learn_step(self, q: Array) -> None:
+        """The least change of an encoder's reading is its step; a thousand readings are enough to see it."""
+        change = np.abs(q - self._raw)
+        self._raw = np.where(np.isfinite(q), q, self._raw)
+        finer = self._unknown & (change > 1e-9) & (change < 0.9 * self._step)
+        if finer.any():
+            self._set_step(np.where(finer, change, self._step))
+            self._steady = None
+        self._lessons -= 1
 
     def reset(self, n: int | None = None) -> None:
         """Forget everything; the next readings are taken as they are."""
         n = len(self.q) if n is None else n
         self.q, self.qd = np.full(n, np.nan), np.zeros(n)
         self._p00, self._p01, self._p11 = np.zeros(n), np.zeros(n), np.zeros(n)
+        self._raw = np.full(n, np.nan)
         self._seen, self._seen_ns = np.zeros(n, dtype=np.int64), 0
         self._stamp_ns: int | None = None
         self._rhythm: tuple[int, bool] = (0, False)
@@ -74,6 +95,8 @@ class JointFilter:
         """Take one message, newer than the last: positions [rad] (n,), NaN where missing; speeds likewise, or None."""
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) / NS
         self._stamp_ns = stamp_ns
+        if self._lessons:
+            self._learn_step(q)
         rhythm = (round(dt * 2000), qd is not None)
         if rhythm == self._rhythm and self._steady is not None and not math.isnan(q.sum()):
             self._seen_ns = stamp_ns

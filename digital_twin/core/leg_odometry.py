@@ -31,6 +31,7 @@ class LegOdometryConfig:
     settling: float = param(0.3, "over which the first attitude is averaged", unit="s", low=0, high=1)
     rest_speed: float = param(0.05, "joints slower than this are at rest", unit="rad/s", low=0, high=1)
     rest_turn: float = param(0.1, "and the gyro reads less than this, bias included", unit="rad/s", low=0, high=1)
+    rest_after: float = param(0.3, "for so long", unit="s", low=0, high=10)
     bias_time: float = param(2.0, "over which the gyro's bias is averaged at rest", unit="s", low=0.1, high=100)
     slip: float = param(0.02, "error per distance moved, for the covariance", low=0, high=1)
     velocity_noise: float = param(0.03, "error of the speed, for the covariance", unit="m/s", low=1e-4, high=10)
@@ -66,7 +67,7 @@ class LegOdometry:
         self._kinematics = model.kinematics([f.frame for f in robot.feet])
         self._weight = model.mass * GRAVITY
         self.gyro_bias = np.zeros(3)
-        self._rest_time = 0.0
+        self._rest_time = self._still = 0.0
         self._twist_variance = np.array([config.velocity_noise**2] * 3 + [config.turn_noise**2] * 3)
         self.reset(np.zeros(3), 0.0)
 
@@ -178,7 +179,11 @@ class LegOdometry:
         c = self.config
         moving = np.max(np.abs(qd)) > c.rest_speed or np.linalg.norm(self._gyro) > c.rest_turn
         if moving or not self._has_imu or not all(self._stands) or self._last is None or dt <= 0.0:
+            self._still = 0.0
             return
+        self._still += dt
+        if self._still < c.rest_after and self._rest_time > c.rest_after:
+            return  # a pause in a motion, perhaps; only the very first rest counts at once
         best = int(np.argmax(weights))
         by_legs = log_so3(self._last[1][best] @ feet_R[best].T) / dt
         # A plain average at first, then an exponential one.

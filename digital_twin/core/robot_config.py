@@ -56,8 +56,10 @@ class JointConfig:
     kp: float = param(100.0, "stiffness of the position servo", unit="N·m/rad", low=0, high=1e5)
     kd: float = param(3.0, "damping of the position servo", unit="N·m·s/rad", low=0, high=1e4)
     armature: float = param(0.01, "inertia of the motor's rotor seen through the gear", unit="kg·m²", low=0, high=10)
-    encoder_resolution: float = param(1e-4, "smallest step of the position reading", unit="rad", low=0, high=0.1)
-    encoder_noise: float = param(1e-4, "standard deviation of the position reading", unit="rad", low=0, high=0.1)
+    encoder_resolution: float = param(
+        0.0, "smallest step of the position reading; 0: found from the readings", unit="rad", low=0, high=0.1
+    )
+    encoder_noise: float = param(5e-5, "standard deviation of the position reading", unit="rad", low=0, high=0.1)
     stand: float = param(0.0, "position when the robot stands at ease", unit="rad", low=-7, high=7)
 
 

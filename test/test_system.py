@@ -1,0 +1,243 @@
+"""The system as described once, what the command line refuses, and how nodes are kept alive."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ICUB, REPOSITORY, needs_icub
+
+from digital_twin.cli.main import main
+from digital_twin.cli.supervisor import Supervisor, command
+from digital_twin.core.errors import ConfigError, NodeError, TwinError
+from digital_twin.system import NodeSpec, Options, check_parameter_file, describe
+
+
+def names(**options):
+    return [n.name for n in describe(Options(**options))]
+
+
+def test_which_nodes_run_for_which_robot():
+    assert names() == ["simulated_robot", "physical_bridge", "twin_synchronizer", "command_script"]
+    assert names(controller="none") == ["simulated_robot", "physical_bridge", "twin_synchronizer"]
+    assert names(simulator="none") == ["physical_bridge", "twin_synchronizer"], "no script moves a real robot"
+    assert names(simulator="none", bag="x") == ["bag_player", "physical_bridge", "twin_synchronizer"]
+    assert names(simulator="gazebo") == ["physical_bridge", "twin_synchronizer", "command_script"]
+
+
+def parameters(node, **options):
+    return next(n.parameters for n in describe(Options(**options)) if n.name == node)
+
+
+def test_the_gate_is_closed_on_a_real_robot_only():
+    assert parameters("physical_bridge", simulator="none")["commands.gate"] == "manual"
+    assert "commands.gate" not in parameters("physical_bridge")
+
+
+@pytest.mark.parametrize(("options", "sim_time"), [({}, False), ({"use_sim_time": True}, True), ({"simulator": "gazebo"}, True), ({"simulator": "none", "bag": "x"}, True)])  # fmt: skip
+def test_everybody_follows_one_time(options, sim_time):
+    nodes = describe(Options(**options))
+    followers = [n for n in nodes if n.name not in ("simulated_robot", "bag_player")]
+    assert all(n.parameters["use_sim_time"] == sim_time for n in followers)
+    simulated = [n for n in nodes if n.name == "simulated_robot"]
+    assert all(n.parameters["publish_clock"] == sim_time and not n.parameters["use_sim_time"] for n in simulated)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"simulator": "mujco"}, "did you mean 'mujoco'"),
+        ({"controller": "joystick"}, "unknown controller 'joystick'"),
+        ({"bag": "x"}, "use it with simulator none"),
+        ({"namespace": "a b"}, "namespace 'a b'"),
+    ],
+)
+def test_options_that_make_no_sense(options, words):
+    with pytest.raises(ConfigError, match=words):
+        Options(**options)
+
+
+def test_a_controller_that_is_not_there():
+    with pytest.raises(ConfigError, match="controller 'gait' is not part of this version"):
+        describe(Options(controller="gait"))
+
+
+def test_commands_are_quoted_for_ros():
+    c = command(NodeSpec("n", {"s": "it's: here", "b": True, "f": 1.5, "l": ["a b"]}), "/ns/", "c.yaml")
+    assert c[3:] == ["--ros-args", "-r", "__ns:=/ns", "-p", "s:='it''s: here'", "-p", "b:=true", "-p", "f:=1.5", "-p", "l:=['a b']", "--params-file", "c.yaml"]  # fmt: skip
+
+
+GOOD = """
+/**/twin_synchronizer: {ros__parameters: {sync_error_threshold: 0.1, base: {contact_on: 0.3}}}
+physical_bridge:
+  ros__parameters: {use_sim_time: true, commands.gate: manual}
+bob: {simulated_robot: {ros__parameters: {rate: 500.0}}}
+/**: {ros__parameters: {use_sim_time: false}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD, ""),
+        ("", ""),
+        ("[1]", "maps node names to ros__parameters"),
+        ("physical_brige: {ros__parameters: {}}", "unknown node 'physical_brige'; did you mean 'physical_bridge'"),
+        ("physical_bridge: 5", "expected ros__parameters below it"),
+        ("physical_bridge: {ros__parameters: 5}", "ros__parameters must be a mapping"),
+        ("twin_synchronizer: {ros__parameters: {base: {contact_om: 1}}}", "unknown parameter 'base.contact_om'"),
+        ("twin_synchronizer: {ros__parameters: {sync_error_threshold: 99.0}}", "99.0 m is out of range [0.001, 10]"),
+        ("twin_synchronizer: {ros__parameters: {publish_tf: 1}}", "expected bool"),
+        ("a: {b", "not valid YAML"),
+    ],
+)
+def test_parameter_files_are_checked_before_anything_starts(tmp_path, text, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    if not words:
+        return check_parameter_file(path)
+    with pytest.raises(ConfigError) as e:
+        check_parameter_file(path)
+    assert words in str(e.value) and "c.yaml" in str(e.value) and "\n" not in str(e.value)
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--robot-description", "{tmp}/bad.urdf"], "bad.urdf: not valid XML"),
+        (["run", "--robot-description", "{tmp}/no.urdf"], "no.urdf: cannot read the robot description"),
+        (["run", "--robot-config", "{tmp}/bad.yaml"], "bad.yaml: unknown key 'feets'; did you mean 'feet'?"),
+        (["run", "--world", "{tmp}/bad.urdf"], "bad.urdf: not valid XML"),
+        (["run", "--world", "{tmp}/no.sdf"], "cannot read the world"),
+        (["run", "--config", "{tmp}/bad.yaml"], "bad.yaml"),
+        (["run", "--bag", "{tmp}/no"], "no such recording"),
+        (["run", "--bag", "{tmp}/bad.yaml"], "not a rosbag2 recording"),
+        (["run", "--report", "{tmp}/no/r.json"], "cannot write the report: no folder"),
+        (["run", "--bag", "x", "--simulator", "mujoco"], "use it with simulator none"),
+        (["check", "{tmp}/bad.urdf"], "bad.urdf: not valid XML"),
+    ],
+)
+def test_bad_input_is_one_readable_line_and_exit_code_2(tmp_path, capsys, arguments, words):
+    (tmp_path / "bad.urdf").write_text("<robot")
+    (tmp_path / "bad.yaml").write_text("feets: []")
+    code = main([a.format(tmp=tmp_path) for a in arguments])
+    out, err = capsys.readouterr()
+    assert code == 2 and out == "" and err.startswith("digital-twin: ") and err.count("\n") == 1 and words in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--duration", "-1"], ["run", "--duration", "x"], ["run", "--simulator", "gazebo"]])  # fmt: skip
+def test_wrong_arguments(arguments):
+    done = subprocess.run([sys.executable, "-m", "digital_twin", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and "usage: digital-twin" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_teaches():
+    done = subprocess.run([sys.executable, "-m", "digital_twin", "run", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for option in ("--simulator", "--bag", "--robot-description", "--robot-config", "--world", "--namespace", "--config", "--duration", "--headless", "--report"):  # fmt: skip
+        assert option in done.stdout
+    assert "examples:" in done.stdout
+
+
+def test_check_tells_what_is_in_a_robot(tmp_path, capsys):
+    assert main(["check", "humanoid.urdf.xacro", "--write", str(tmp_path / "g.yaml")]) == 0
+    out = capsys.readouterr().out
+    for words in ("28 that move", "53.81 kg", "left: l_sole, right: r_sole", "imu_link", "l_knee", "1.6"):
+        assert words in out
+    assert (tmp_path / "g.yaml").read_text().startswith("# A guess by")
+    assert main(["check", "humanoid.urdf.xacro", "--write", str(tmp_path / "g.yaml")]) == 2
+
+
+@needs_icub
+def test_check_names_what_icub_lacks(capsys):
+    assert main(["check", str(ICUB / "icub.urdf")]) == 0
+    out = capsys.readouterr().out
+    assert "39 meshes" in out and "32 that move" in out and "33.08 kg" in out
+
+
+# Keeping nodes alive
+
+
+
+
+def supervise(tmp_path, code, once=False):
+    """A supervisor of one process that runs some Python."""
+    said = []
+    s = Supervisor([NodeSpec("n", {}, once)], "", "", lambda node, line: said.append(line))
+    s.children["n"].command = [sys.executable, "-c", code]
+    s.start()
+    return s, said
+
+
+def wait(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_dead_node_is_started_again_at_once(tmp_path):
+    s, _ = supervise(tmp_path, "import time; time.sleep(60)")
+    try:
+        process = s.children["n"].process
+        process.kill()
+        process.wait()
+        assert s.check() == ["n"] and s.children["n"].restarts == 1
+        assert s.pids()["n"] != process.pid
+    finally:
+        s.stop()
+    assert s.pids() == {}
+
+
+def test_a_node_that_keeps_dying_is_given_up_with_its_last_words(tmp_path):
+    s, _ = supervise(tmp_path, "import sys; print('the reason'); sys.exit(3)")
+
+    def until_given_up():
+        while True:
+            s.children["n"].process.wait()
+            s.check()
+
+    with pytest.raises(NodeError, match=r"n keeps dying \(exit code 3\): the reason"):
+        until_given_up()
+    assert s.children["n"].restarts == 4
+
+
+def test_a_node_that_refuses_its_configuration_ends_the_run(tmp_path):
+    s, _ = supervise(tmp_path, "import sys; print('digital_twin n: x.yaml: bad'); sys.exit(2)")
+    s.children["n"].process.wait()
+    with pytest.raises(TwinError, match=r"^x.yaml: bad$"):
+        s.check()
+
+
+def test_what_was_to_end_is_not_started_again(tmp_path):
+    s, _ = supervise(tmp_path, "pass", once=True)
+    s.children["n"].process.wait()
+    assert s.check() == [] and s.finished
+
+
+def test_nodes_that_do_not_listen_are_killed(tmp_path):
+    s, said = supervise(tmp_path, "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)")  # fmt: skip
+    wait(lambda: said)
+    begin = time.monotonic()
+    s.stop(patience=0.3)
+    assert s.children["n"].process.returncode == -9 and time.monotonic() - begin < 1.5
+
+
+def test_a_report_survives_what_json_cannot_hold(tmp_path):
+    from digital_twin.cli.report import _finite, write_report
+
+    write_report(_finite({"a": float("nan"), "b": {"c": 1.23456789}}), str(tmp_path / "r.json"))
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": None, "b": {"c": 1.234568}}
+
+
+def test_files_of_the_package_are_found():
+    from digital_twin.paths import find, share
+
+    assert share("worlds/humanoid_world.sdf") == REPOSITORY / "worlds/humanoid_world.sdf"
+    assert find("humanoid_world.sdf", "worlds") == REPOSITORY / "worlds/humanoid_world.sdf"
+    with pytest.raises(TwinError, match=r"'worlds/moon.sdf' is not installed"):
+        share("worlds/moon.sdf")
