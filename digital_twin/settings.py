@@ -74,7 +74,9 @@ class ScriptSettings(RobotSettings):
 
     script: str = param("", "path of a script, or the name of one of the package's; empty: the robot's own, else stand")
     rate: float = param(100.0, "of commands", unit="Hz", low=10, high=1000)
-    lead_in: float = param(2.0, "time to go from where the robot is to the script's first pose", unit="s", low=0.1, high=60)
+    lead_in: float = param(
+        2.0, "time to go from where the robot is to the script's first pose", unit="s", low=0.1, high=60
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -20,6 +19,7 @@ from digital_twin.gazebo import BRIDGED_ROBOT, VERSIONS, bridge_for, spawn_heigh
 from digital_twin.paths import find, share
 from digital_twin.robots import Robot, load_robot
 from digital_twin.system import CONTROLLERS, SIMULATORS, NodeSpec, Options, check_parameter_file, describe
+from launch import LaunchDescription
 
 ARGUMENTS = [
     ("simulator", "mujoco", "what plays the robot; none: a real robot or a bag", SIMULATORS),
@@ -159,11 +159,13 @@ def start_rviz(options: Options, sim_time: bool) -> list:
     text = share("config/twin.rviz").read_text(encoding="utf-8")
     if options.namespace:
         text = text.replace("Fixed Frame: map", f"Fixed Frame: {options.namespace}/map")
-        text = text.replace("TF Prefix: \"\"", f"TF Prefix: {options.namespace}")
+        text = text.replace('TF Prefix: ""', f"TF Prefix: {options.namespace}")
         text = text.replace("Value: /", f"Value: /{options.namespace}/")
     config = temporary("twin.rviz", text)
     return [
-        Node(package="rviz2", executable="rviz2", arguments=["-d", str(config)], parameters=[{"use_sim_time": sim_time}])
+        Node(
+            package="rviz2", executable="rviz2", arguments=["-d", str(config)], parameters=[{"use_sim_time": sim_time}]
+        )
     ]
 
 

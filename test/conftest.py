@@ -36,3 +36,14 @@ def robot() -> Robot:
 def icub() -> Robot:
     """iCub, its robot config guessed."""
     return load_robot(str(ICUB / "icub.urdf"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """In CI (DIGITAL_TWIN_NO_SKIPS) a skipped test is a failure, unless it needs the launch package."""
+    if not os.environ.get("DIGITAL_TWIN_NO_SKIPS"):
+        return
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "launch" not in str(r.longrepr)]
+    for r in skipped:
+        terminalreporter.write_line(f"SKIPPED, which is not allowed here: {r.nodeid}: {r.longrepr}", red=True)
+    if skipped:
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED

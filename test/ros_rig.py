@@ -71,6 +71,7 @@ class Rig:
 
     def connected(self, *topics):
         """Wait until publishers of ours have found a reader, and subscriptions of ours a writer."""
+
         def ready():
             return all(
                 self._publishers[t].get_subscription_count() > 0 if t in self._publishers

@@ -25,7 +25,9 @@ def write(path, plugin, count=20):
 @pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_both_storages_give_back_the_messages(tmp_path, plugin):
     with Bag(write(tmp_path / "bag", plugin)) as bag:
-        assert bag.topics["/joint_states"].kind == "sensor_msgs/msg/JointState" and bag.topics["/joint_states"].count == 20
+        assert (
+            bag.topics["/joint_states"].kind == "sensor_msgs/msg/JointState" and bag.topics["/joint_states"].count == 20
+        )
         assert bag.start_ns == 10**9
         got = [(topic, t, deserialize_message(data, JointState).position[0]) for topic, t, data in bag.messages()]
     assert got == [("/joint_states", 10**9 + k * 5_000_000, float(k)) for k in range(20)]
@@ -50,7 +52,7 @@ def test_damaged_recordings_are_named_not_crashed_on(tmp_path):
 
 
 def test_an_empty_recording(tmp_path):
-    with pytest.raises(BagError, match="empty|not a rosbag2"):
+    with pytest.raises(BagError, match=r"empty|not a rosbag2"):
         Bag(write(tmp_path / "bag", StoragePlugin.MCAP, 0))
 
 

@@ -192,7 +192,11 @@ def alive(r):
 
 def open_bridge(r, robot, kind=JointState):
     r.listen(kind, "joint_commands", SENSOR_IN)
-    for k, t in ((JointState, "joint_states"), (JointState, "virtual/joint_commands"), (DiagnosticArray, "twin/sync_status")):
+    for k, t in (
+        (JointState, "joint_states"),
+        (JointState, "virtual/joint_commands"),
+        (DiagnosticArray, "twin/sync_status"),
+    ):
         r.publisher(k, t)
     r.connected("joint_states", "virtual/joint_commands", "twin/sync_status", "joint_commands")
     send(r, "joint_states", joint_state(robot))
@@ -263,7 +267,10 @@ def test_after_an_emergency_stop_nothing_moves_until_enabled(robot):
         r.settle(0.1, act)
         r.messages["joint_commands"].clear()
         r.settle(0.3, act)
-        assert len(r.messages["joint_commands"]) > 5 and np.ptp([m.position for m in r.messages["joint_commands"]], axis=0).max() == 0
+        assert (
+            len(r.messages["joint_commands"]) > 5
+            and np.ptp([m.position for m in r.messages["joint_commands"]], axis=0).max() == 0
+        )
         assert r.call(SetBool, "physical_bridge/enable_commands", SetBool.Request(data=True)).success
         r.until(lambda: spread() > 0.01, "commands that move again", action=act)
 
@@ -275,14 +282,20 @@ def test_a_second_source_is_refused_and_named(robot):
         r.until(lambda: r.messages["joint_commands"], "commands", action=feeding(r, robot))
         other = Node("rogue")
         rogue = other.create_publisher(JointState, "virtual/joint_commands", 10)
-        r.until(lambda: r.nodes[0]._gate.why_closed(time.monotonic_ns()), "the second source to be seen", action=feeding(r, robot))
+        r.until(
+            lambda: r.nodes[0]._gate.why_closed(time.monotonic_ns()),
+            "the second source to be seen",
+            action=feeding(r, robot),
+        )
         passed = [list(m.position) for m in r.messages["joint_commands"]][-1]
         r.settle(0.3, feeding(r, robot, robot.joints.stand + 0.3))
         assert np.allclose(r.messages["joint_commands"][-1].position, passed), "held"
         r.until(lambda: r.messages[STATUS] and "more than one source" in r.status(STATUS)["commands"], "it to be said", action=feeding(r, robot))  # fmt: skip
         other.destroy_publisher(rogue)
         other.destroy_node()
-        r.until(lambda: not r.nodes[0]._gate.why_closed(time.monotonic_ns()), "one source again", action=feeding(r, robot))
+        r.until(
+            lambda: not r.nodes[0]._gate.why_closed(time.monotonic_ns()), "one source again", action=feeding(r, robot)
+        )
 
 
 def test_bad_commands_are_counted(robot):
@@ -320,14 +333,20 @@ def test_calibration_goes_both_ways(robot, tmp_path):
         r.listen(JointState, "joint_commands", SENSOR_IN)
         r.publisher(JointState, "joint_states"), r.publisher(JointState, "virtual/joint_commands")
         r.publisher(DiagnosticArray, "twin/sync_status")
-        r.connected("joint_states", "virtual/joint_commands", "twin/sync_status", "joint_commands", "physical/joint_states")
+        r.connected(
+            "joint_states", "virtual/joint_commands", "twin/sync_status", "joint_commands", "physical/joint_states"
+        )
         send(r, "twin/sync_status", DiagnosticArray())
         send(r, "joint_states", stamped(JointState(name=["knee_L"], position=[-30.0], velocity=[6.0], effort=[2.0])))
         r.until(lambda: r.messages["physical/joint_states"], "the joint")
         up = r.messages["physical/joint_states"][0]
         assert up.name == ["l_knee"] and up.position[0] == pytest.approx(np.radians(30) + 0.1)
         assert up.velocity[0] == pytest.approx(-np.radians(6))
-        send(r, "virtual/joint_commands", stamped(JointState(name=["l_knee"], position=[float(np.radians(30) + 0.1)], effort=[3.0])))
+        send(
+            r,
+            "virtual/joint_commands",
+            stamped(JointState(name=["l_knee"], position=[float(np.radians(30) + 0.1)], effort=[3.0])),
+        )
         r.until(lambda: r.messages["joint_commands"], "the command")
         down = r.messages["joint_commands"][0]
         assert down.name == ["knee_L"] and down.position[0] == pytest.approx(-30.0)

@@ -1,5 +1,7 @@
 """The wire format, both ways, against rclpy's own serialisation."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
@@ -9,7 +11,7 @@ from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
 
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, Malformed, stamp_ns
+from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
 
 frames = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 numbers = st.floats(width=64)
@@ -110,21 +112,19 @@ def test_truncated_bytes_are_malformed_and_never_crash(cut):
     m = JointState(name=["a", "bb", "ccc"], position=[1.0, 2, 3], velocity=[1.0, 2, 3], effort=[1.0, 2, 3])
     whole = bytes(serialize_message(m))
     if cut < len(whole) - 8:
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             JointStateCodec(JointState).read(whole[:cut])
     imu = bytes(serialize_message(Imu()))
     if cut < len(imu):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             DoublesCodec(Imu, 37).read(imu[:cut])
 
 
 @given(st.binary(max_size=200))
 def test_rubbish_is_malformed_or_a_message(data):
     for codec in (JointStateCodec(JointState), DoublesCodec(Imu, 37)):
-        try:
+        with contextlib.suppress(MalformedError):
             codec.read(b"\x00\x01\x00\x00" + data)
-        except Malformed:
-            pass
 
 
 def test_big_endian_messages_are_read_by_rclpy():

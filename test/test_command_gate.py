@@ -70,7 +70,8 @@ def test_limits_hold_whatever_is_asked(robot, steps, silent, stopped, scale):
         now += gap * MS
         g.twin_alive(now)
         index = np.array(joints, dtype=np.intp)
-        full = lambda v, k=len(joints): None if v is None else np.full(k, v)  # noqa: E731
+        count = len(joints)
+        full = lambda v, k=count: None if v is None else np.full(k, v)  # noqa: E731
         out = None
         if what == "accept":
             out = g.accept(index, full(q), full(qd), full(effort), now)
@@ -83,7 +84,9 @@ def test_limits_hold_whatever_is_asked(robot, steps, silent, stopped, scale):
         if not isinstance(out, Command):
             continue
         assert np.isfinite(out.qd).all() and np.isfinite(out.effort).all()
-        assert np.all(np.abs(out.qd) <= m.max_velocity[out.index]) and np.all(np.abs(out.effort) <= m.max_effort[out.index])
+        assert np.all(np.abs(out.qd) <= m.max_velocity[out.index]) and np.all(
+            np.abs(out.effort) <= m.max_effort[out.index]
+        )
         if g.stopped:
             assert not out.qd.any() and not out.effort.any()
         if out.q is None:

@@ -25,7 +25,9 @@ def test_the_humanoid_is_what_it_says(robot):
     assert len(d.driven_joints()) == 28
     assert d.missing_meshes == ()
     assert 50.0 <= robot.model.mass <= 60.0
-    rep120 = {"base_link", "torso", "gaze"} | {f"{s}_{x}" for s in "lr" for x in ("wrist", "gripper", "ankle", "sole", "toe")}
+    rep120 = {"base_link", "torso", "gaze"} | {
+        f"{s}_{x}" for s in "lr" for x in ("wrist", "gripper", "ankle", "sole", "toe")
+    }
     assert rep120 <= set(d.links)
     legs = [j for j in d.driven_joints() if any(x in j for x in ("hip", "knee", "ankle"))]
     arms = [j for j in d.driven_joints() if any(x in j for x in ("shoulder", "elbow", "wrist"))]
@@ -84,8 +86,6 @@ def test_limits_that_say_nothing_are_no_limits():
 
 def mesh(name):
     return f'<visual><geometry><mesh filename="{name}"/></geometry></visual>'
-
-
 
 
 def test_missing_meshes_are_named_and_the_rest_works(tmp_path):

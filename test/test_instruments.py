@@ -8,7 +8,7 @@ from digital_twin.core.instruments import InstrumentConfig, Instruments
 from digital_twin.core.plant import Plant, PlantConfig
 
 RATE = 200.0
-PERFECT = {name: 0.0 for name in InstrumentConfig.__dataclass_fields__}
+PERFECT = dict.fromkeys(InstrumentConfig.__dataclass_fields__, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,9 @@ values = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @given(st.lists(st.tuples(st.sampled_from(["l_knee", "r_knee", "neck_yaw", "x", ""]), values), max_size=6), st.integers(0, 7), st.integers(0, 7))  # fmt: skip
 def test_what_passes_is_always_finite_and_within_belief(robot, joints, n_speeds, n_torques):
     intake = JointIntake(robot.model, robot.joints, IntakeConfig())
-    r = intake.check(tuple(n for n, _ in joints), np.array([v for _, v in joints]), np.zeros(n_speeds), np.zeros(n_torques))
+    r = intake.check(
+        tuple(n for n, _ in joints), np.array([v for _, v in joints]), np.zeros(n_speeds), np.zeros(n_torques)
+    )
     if isinstance(r, str):
         assert r in ("size", "unknown_joint", "repeated_joint", "non_finite", "out_of_limits")
         return

@@ -12,7 +12,10 @@ C = JointFilterConfig()
 
 def textbook(times, q, qd, r_q, config):
     """x' = F x + w, z = H x + v, with the exact covariance of white acceleration."""
-    x, P = np.array([q[0], 0.0 if qd is None else qd[0]]), np.diag([r_q, config.velocity_noise**2 if qd is not None else 1.0])
+    x, P = (
+        np.array([q[0], 0.0 if qd is None else qd[0]]),
+        np.diag([r_q, config.velocity_noise**2 if qd is not None else 1.0]),
+    )
     out = []
     for k, t in enumerate(times):
         if k:
@@ -75,7 +78,9 @@ def test_its_variance_is_honest_for_its_own_model():
     f = JointFilter(n, np.full(n, 1e-3), np.full(n, 1e-9), C)
     for k in range(steps):
         x = np.array([[1, dt], [0, 1]]) @ x + L @ rng.standard_normal((2, n))
-        f.update(k * 5_000_000 + 1, x[0] + 1e-3 * rng.standard_normal(n), x[1] + C.velocity_noise * rng.standard_normal(n))
+        f.update(
+            k * 5_000_000 + 1, x[0] + 1e-3 * rng.standard_normal(n), x[1] + C.velocity_noise * rng.standard_normal(n)
+        )
     z2 = (f.q - x[0]) ** 2 / f.variance[:, 0] + (f.qd - x[1]) ** 2 / f.variance[:, 1]
     # Correlation between the two is left out, which spreads the sum but keeps its mean at 2.
     assert z2.mean() == pytest.approx(2.0, rel=0.15)
@@ -91,10 +96,10 @@ def test_settled_gains_change_nothing():
     quick, slow = (JointFilter(n, np.full(n, 1e-4), np.full(n, 1e-9), C) for _ in range(2))
     for k, t in enumerate(times):
         quick.update(round(t * S), q[k], qd[k])
-        slow._steady = None
+        slow._steady = ()
         slow.update(round(t * S), q[k], qd[k])
         assert np.allclose(quick.q, slow.q, atol=1e-6) and np.allclose(quick.qd, slow.qd, atol=1e-3)
-    assert quick._steady is not None
+    assert quick._steady and not slow._steady
 
 
 def test_a_missing_joint_is_carried_on_and_then_held_and_marked():

@@ -21,7 +21,9 @@ class Walker:
         q = self.robot.joints.stand.copy()
         i = self.robot.model.joint_index
         if t > 1.0:  # at rest for the first second
-            for j, name in enumerate(("l_hip_yaw", "l_hip_roll", "l_hip_pitch", "l_knee", "l_ankle_pitch", "l_ankle_roll")):
+            for j, name in enumerate(
+                ("l_hip_yaw", "l_hip_roll", "l_hip_pitch", "l_knee", "l_ankle_pitch", "l_ankle_roll")
+            ):
                 q[i[name]] += 0.1 * np.sin((1 + 0.2 * j) * (t - 1.0))
         return q
 

@@ -62,7 +62,7 @@ def test_an_outlier_is_refused_and_its_distance_told():
     run(a, 2.0)
     before = a.translation.copy()
     p, R = in_map(1.99)
-    r = a.correct(1990 * MS, p + [0.5, 0, 0], R, np.eye(6) * 1e-6)
+    r = a.correct(1990 * MS, p + np.array([0.5, 0, 0]), R, np.eye(6) * 1e-6)
     assert not r.accepted and r.reason == "outlier" and r.error == pytest.approx(0.5, abs=1e-3)
     assert np.array_equal(a.translation, before)
 
@@ -70,20 +70,22 @@ def test_an_outlier_is_refused_and_its_distance_told():
 def test_a_robot_that_was_moved_is_out_of_step_until_reset():
     a = make()
     run(a, 2.0)
-    moved = lambda t: in_map(t, shift=SHIFT + [0.2, 0, 0])  # noqa: E731
+    moved = lambda t: in_map(t, shift=SHIFT + np.array([0.2, 0, 0]))  # noqa: E731
     results = run(a, 2.0, truth=moved, start=2.0)
     assert not any(r.accepted for r in results) and results[-1].error == pytest.approx(0.2, abs=0.01)
     a.reset()
     results = run(a, 1.0, truth=moved, start=4.0)
-    assert all(r.accepted for r in results) and np.allclose(a.translation, SHIFT + [0.2, 0, 0])
+    assert all(r.accepted for r in results) and np.allclose(a.translation, SHIFT + np.array([0.2, 0, 0]))
 
 
 def test_slow_drift_is_followed():
     a = make()
     run(a, 2.0)
-    drifting = lambda t: in_map(t, shift=SHIFT + [0.01 * (t - 2), 0, 0])  # noqa: E731
+    drifting = lambda t: in_map(t, shift=SHIFT + np.array([0.01 * (t - 2), 0, 0]))  # noqa: E731
     results = run(a, 10.0, truth=drifting, start=2.0, noise=0.002)
-    assert sum(not r.accepted for r in results) <= 1 and np.allclose(a.translation, SHIFT + [0.1, 0, 0], atol=0.01)
+    assert sum(not r.accepted for r in results) <= 1 and np.allclose(
+        a.translation, SHIFT + np.array([0.1, 0, 0]), atol=0.01
+    )
 
 
 @pytest.mark.parametrize("when", [-500, 10_000])

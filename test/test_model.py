@@ -24,7 +24,9 @@ def pose_from_urdf(urdf, link, q):
         step, origin = np.eye(4), j.find("origin")
         if origin is not None:
             step[:3, 3] = [float(x) for x in origin.get("xyz", "0 0 0").split()]
-            step[:3, :3] = Rotation.from_euler("xyz", [float(x) for x in origin.get("rpy", "0 0 0").split()]).as_matrix()
+            step[:3, :3] = Rotation.from_euler(
+                "xyz", [float(x) for x in origin.get("rpy", "0 0 0").split()]
+            ).as_matrix()
         if j.get("type") != "fixed":
             axis = np.array([float(x) for x in j.find("axis").get("xyz").split()])
             axis /= np.linalg.norm(axis)

@@ -31,7 +31,10 @@ def test_values_arrive_where_they_belong():
     ("parameters", "words"),
     [
         ({"sync_eror_threshold": 0.2}, "unknown parameter 'sync_eror_threshold'; did you mean 'sync_error_threshold'?"),
-        ({"sync_error_threshold": 20.0}, "sync_error_threshold: 20.0 is not valid; expected float, allowed: [0.001, 10]"),
+        (
+            {"sync_error_threshold": 20.0},
+            "sync_error_threshold: 20.0 is not valid; expected float, allowed: [0.001, 10]",
+        ),
         ({"sync_error_threshold": "much"}, "sync_error_threshold: 'much' is not valid; expected float"),
         ({"publish_tf": 3}, "publish_tf: 3 is not valid; expected bool"),
         ({"robot_description": "/no/such.urdf"}, "/no/such.urdf: cannot read the robot description"),
@@ -39,7 +42,10 @@ def test_values_arrive_where_they_belong():
     ],
 )
 def test_a_bad_parameter_stops_the_node_with_one_line(parameters, words):
-    with pytest.raises(ConfigError if "robot" not in next(iter(parameters)) else Exception) as e, rig(TwinSynchronizer, **parameters):
+    with (
+        pytest.raises(ConfigError if "robot" not in next(iter(parameters)) else Exception) as e,
+        rig(TwinSynchronizer, **parameters),
+    ):
         pass
     assert words in str(e.value) and "\n" not in str(e.value)
 
@@ -64,7 +70,9 @@ def test_a_parameter_file_that_is_none(tmp_path):
 
 @pytest.mark.parametrize("node", SETTINGS)
 def test_help_teaches_all_parameters(node):
-    done = subprocess.run([sys.executable, "-m", f"digital_twin.nodes.{node}", "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"digital_twin.nodes.{node}", "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0
     for p in flatten(SETTINGS[node]):
         assert p.name in done.stdout and p.meta.doc in done.stdout
@@ -72,5 +80,8 @@ def test_help_teaches_all_parameters(node):
 
 def run(node, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", f"digital_twin.nodes.{node}", "--ros-args", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", f"digital_twin.nodes.{node}", "--ros-args", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )

@@ -1,6 +1,5 @@
 """Robot configs: the package's own, guessed ones, wrong ones."""
 
-
 import numpy as np
 import pytest
 import yaml
@@ -119,5 +118,3 @@ def test_a_config_is_found_by_the_robots_name_or_by_its_own():
 
 def test_text_works_as_well_as_a_path(robot):
     assert load_robot(robot.description.urdf).model.joint_names == robot.model.joint_names
-
-

@@ -138,9 +138,15 @@ def test_faults_from_the_start(robot):
     with rig(SimulatedRobot, faults=["encoder l_knee 0.2", "at 0.1: payload l_gripper 5"]) as r:
         listen_to_all(r)
         r.listen(DiagnosticArray, "twin/robot_status")
-        r.until(lambda: r.messages["twin/robot_status"] and r.status("twin/robot_status")["faults"] == "2", "both faults")
+        r.until(
+            lambda: r.messages["twin/robot_status"] and r.status("twin/robot_status")["faults"] == "2", "both faults"
+        )
         knee = robot.model.joint_names.index("l_knee")
-        i = next(i for i, m in enumerate(r.messages["joint_states"]) if ns_of(m) == ns_of(r.messages["ground_truth/joint_states"][-2]))
+        i = next(
+            i
+            for i, m in enumerate(r.messages["joint_states"])
+            if ns_of(m) == ns_of(r.messages["ground_truth/joint_states"][-2])
+        )
         measured, true = r.messages["joint_states"][i].position[knee], _joint(r, "l_knee")
         assert measured - true == pytest.approx(0.2, abs=0.01)
         assert "payload l_gripper 5" in r.status("twin/robot_status")["words"]
@@ -173,7 +179,10 @@ def test_the_script_starts_from_where_the_robot_is(robot):
 
 def test_a_script_that_is_none_is_refused(tmp_path):
     (tmp_path / "s.yaml").write_text("steps: [{seconds: 1, hold: nothing}]")
-    with pytest.raises(ConfigError, match="unknown pose 'nothing'"), rig(CommandScript, script=str(tmp_path / "s.yaml")):
+    with (
+        pytest.raises(ConfigError, match="unknown pose 'nothing'"),
+        rig(CommandScript, script=str(tmp_path / "s.yaml")),
+    ):
         pass
 
 

@@ -8,8 +8,19 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from digital_twin.core.rotation import (
-    cross, exp_so3, gravity_tilt, log_so3, matrix_from_quat, quat_from_matrix, rot_z, rpy_from_matrix, rpy_matrix, skew,
-    wxyz_from_xyzw, xyzw_from_wxyz, yaw_of,
+    cross,
+    exp_so3,
+    gravity_tilt,
+    log_so3,
+    matrix_from_quat,
+    quat_from_matrix,
+    rot_z,
+    rpy_from_matrix,
+    rpy_matrix,
+    skew,
+    wxyz_from_xyzw,
+    xyzw_from_wxyz,
+    yaw_of,
 )  # fmt: skip
 
 numbers = st.floats(-10, 10)

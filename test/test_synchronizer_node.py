@@ -168,7 +168,11 @@ def test_out_of_step_is_reported_and_resync_heals_it(robot):
             lambda: "out of step" not in words(r) and r.status("twin/sync_status")["resyncs"] == "1", "the recovery",
             action=keep((0.2, 0.0, 0.0)),
         )  # fmt: skip
-        r.until(lambda: abs(r.messages["virtual/pose"][-1].pose.pose.position.x - 2.2) < 0.01, "the pose", action=keep((0.2, 0.0, 0.0)))
+        r.until(
+            lambda: abs(r.messages["virtual/pose"][-1].pose.pose.position.x - 2.2) < 0.01,
+            "the pose",
+            action=keep((0.2, 0.0, 0.0)),
+        )
 
 
 def test_the_status_names_contacts_latency_and_age(robot):
@@ -180,7 +184,15 @@ def test_the_status_names_contacts_latency_and_age(robot):
             action=lambda: b.at(next(k)),
         )  # fmt: skip
         status = r.status("twin/sync_status")
-        for key in ("contact/left", "contact/right", "sync_error_m", "joint_error_rad", "age_s", "gyro_bias_x", "loop_ms/avg"):
+        for key in (
+            "contact/left",
+            "contact/right",
+            "sync_error_m",
+            "joint_error_rad",
+            "age_s",
+            "gyro_bias_x",
+            "loop_ms/avg",
+        ):
             assert key in status
         assert status["contact/left"] == "1" and float(status["latency_ms/p50"]) > 0
 

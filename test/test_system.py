@@ -96,7 +96,8 @@ def test_parameter_files_are_checked_before_anything_starts(tmp_path, text, word
     path = tmp_path / "c.yaml"
     path.write_text(text)
     if not words:
-        return check_parameter_file(path)
+        check_parameter_file(path)
+        return
     with pytest.raises(ConfigError) as e:
         check_parameter_file(path)
     assert words in str(e.value) and "c.yaml" in str(e.value) and "\n" not in str(e.value)
@@ -160,8 +161,6 @@ def test_check_names_what_icub_lacks(capsys):
 
 
 # Keeping nodes alive
-
-
 
 
 def supervise(tmp_path, code, once=False):

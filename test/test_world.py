@@ -54,8 +54,6 @@ def test_rays_find_the_obstacles_where_the_sdf_puts_them():
         assert mujoco.mj_ray(m, d, np.array(start, float), np.array(direction, float), None, 1, -1, geom) == pytest.approx(distance, abs=1e-6)  # fmt: skip
 
 
-
-
 @pytest.mark.parametrize(
     ("shape", "kind", "size"),
     [

@@ -82,7 +82,9 @@ def write_config(guess: Guess, path: str) -> None:
         TwinError: when the file exists or cannot be written.
     """
     plain: dict[str, Any] = to_plain(guess.config)
-    head = "# A guess by `digital-twin check`. Units are SI. Correct what is wrong; docs/robots.md explains every key.\n"
+    head = (
+        "# A guess by `digital-twin check`. Units are SI. Correct what is wrong; docs/robots.md explains every key.\n"
+    )
     notes = "".join(f"# missing: {what}\n" for what in guess.missing)
     try:
         with Path(path).expanduser().open("x", encoding="utf-8") as f:

@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_run(commands)
     check = commands.add_parser("check", help="what the twin makes of a robot description")
-    check.description = "Show what the twin makes of a URDF or xacro: joints, mass, height, feet, IMUs, what is missing."
+    check.description = (
+        "Show what the twin makes of a URDF or xacro: joints, mass, height, feet, IMUs, what is missing."
+    )
     check.add_argument("robot", metavar="ROBOT.urdf")
     check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
     return p
@@ -49,7 +51,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--world", metavar="FILE", default="", help="SDF world (default: humanoid_world.sdf)")
     run.add_argument("--namespace", metavar="NS", default="", help="to have several robots in one ROS domain")
     run.add_argument("--config", metavar="FILE", default="", help="ROS parameter file with settings of the nodes")
-    run.add_argument("--controller", choices=CONTROLLERS, default="script", help="who moves the robot (default: script)")
+    run.add_argument(
+        "--controller", choices=CONTROLLERS, default="script", help="who moves the robot (default: script)"
+    )
     run.add_argument("--duration", metavar="S", type=_seconds, default=0.0, help="end after S seconds")
     run.add_argument("--headless", action="store_true", help="no status table")
     run.add_argument("--report", metavar="FILE.json", default="", help="write what was measured")

@@ -18,11 +18,12 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Int64MultiArray
 
-from digital_twin.core.rotation import Array, matrix_from_quat
+from digital_twin.core.arrays import Array
+from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.scoring import Pairs, Score
 from digital_twin.core.statistics import Recent
 from digital_twin.robots import Robot
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, Malformed, stamp_ns
+from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 
 STATUS_TOPICS = ("sync", "bridge", "robot", "command", "bag", "prediction", "sensor", "drift", "gait")
@@ -90,6 +91,11 @@ class Monitor:
             name = s.name.rsplit("/", 1)[-1]
             self.nodes[name].update(s.level[0], s.message, {v.key: v.value for v in s.values})
 
+    @property
+    def warm(self) -> bool:
+        """The first second of virtual states is over: nodes have found each other."""
+        return self._since is not None and time.time_ns() > self._since
+
     # Latency: the bridge notes when each measurement arrived; we note when its virtual state does.
 
     def _arrived(self, message: Int64MultiArray) -> None:
@@ -125,7 +131,7 @@ class Monitor:
             return
         try:
             virtual, true = (self._joint_codec.read(data) for data in pair)
-        except Malformed:
+        except MalformedError:
             return
         known = dict(zip(virtual.names, virtual.position, strict=False))
         self.score.add_joints(np.array([known.get(name, np.nan) for name in true.names]), true.position)
@@ -145,7 +151,7 @@ class Monitor:
         try:
             virtual, true = (self._odometry.read(data) for data in pair)
             R, R_true = (matrix_from_quat(m.values[3:7]) for m in (virtual, true))
-        except (Malformed, ValueError):
+        except (MalformedError, ValueError):
             return
         offset_p, offset_R = self._offset(true.child_frame)
         p = virtual.values[:3] + R @ offset_p

@@ -55,6 +55,7 @@ def build_report(
             "messages": {
                 "received": sum(received.values()),
                 "received_by_topic": received,
+                "answered": sync.counts("sent").get("virtual/joint_states", 0) if sync else 0,
                 "rejected": dict(sorted(rejected.items())),
             },
             "node_restarts": restarts,

@@ -41,7 +41,7 @@ class Run:
         self._processes: dict[int, psutil.Process] = {}
         self._cpu: dict[str, list[float]] = defaultdict(list)
         self._pace: list[float] = []
-        self._first_sent: dict[str, tuple[float, int]] = {}
+        self._sent: dict[str, tuple[tuple[float, int], tuple[float, int]]] = {}
 
     def _say(self, node: str, line: str) -> None:
         console = self.display.console if self.display else self.console
@@ -126,20 +126,21 @@ class Run:
             self.usage[name] = {"cpu_percent": sum(recent) / len(recent) if recent else 0.0, "rss_mb": rss}
         for state in self.monitor.nodes.values():
             for topic, count in state.counts("sent").items():
-                self._first_sent.setdefault(topic, (state.heard, count))
+                first, last = self._sent.get(topic, ((state.heard, count), (state.heard, count)))
+                if count > last[1]:
+                    first, last = first if last[1] else (state.heard, count), (state.heard, count)
+                self._sent[topic] = (first, last)
             pace = state.values.get("real_time_factor")
-            if pace not in (None, "nan") and now - state.heard < 0.26:
+            if pace not in (None, "nan") and now - state.heard < 0.26 and self.monitor.warm:
                 self._pace.append(float(pace))
 
     def _rates(self) -> dict[str, float]:
-        """Average rate of each topic from the second status of its node to the last."""
-        out = {}
-        for state in self.monitor.nodes.values():
-            for topic, count in state.counts("sent").items():
-                since, before = self._first_sent.get(topic, (state.heard, count))
-                if state.heard - since > 0.1 and count > before:
-                    out[topic] = (count - before) / (state.heard - since)
-        return dict(sorted(out.items()))
+        """Average rate of each topic, from the first status that told of messages to the last that told of more."""
+        return {
+            topic: (last[1] - first[1]) / (last[0] - first[0])
+            for topic, (first, last) in sorted(self._sent.items())
+            if last[0] - first[0] > 0.1
+        }
 
     def _usage(self) -> dict[str, dict[str, float]]:
         """CPU over the last ten seconds, and the last memory, of each node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -37,13 +38,11 @@ class Child:
 class Supervisor:
     """Runs nodes. `say(node, line)` gets what they print."""
 
-    def __init__(
-        self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None]) -> None:
         self.children = {spec.name: Child(spec, command(spec, namespace, config)) for spec in nodes}
         self._say = say
         self._environment = os.environ | {
-            "DIGITAL_TWIN_SUPERVISED": "1",
+            "DIGITAL_TWIN_SUPERVISOR": str(os.getpid()),
             "PYTHONUNBUFFERED": "1",
             "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
             "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
@@ -66,8 +65,7 @@ class Supervisor:
         self._readers.append(reader)
 
     def _read(self, child: Child, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             child.last_words = line.rstrip()
             self._say(child.spec.name, child.last_words)
 
@@ -131,10 +129,8 @@ class Supervisor:
 
 def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
     if process.poll() is None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def why(code: int) -> str:

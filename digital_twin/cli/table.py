@@ -51,9 +51,7 @@ def _summary(monitor: Monitor) -> Table:
     return table
 
 
-def _nodes(
-    monitor: Monitor, names: list[str], usage: dict[str, dict[str, float]], restarts: dict[str, int]
-) -> Table:
+def _nodes(monitor: Monitor, names: list[str], usage: dict[str, dict[str, float]], restarts: dict[str, int]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for name, justify in (
         ("node", "left"), ("state", "left"), ("output", "right"), ("work avg/max", "right"), ("refused", "right"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.config import param
 from digital_twin.core.model import RobotModel
-from digital_twin.core.rotation import Array
 
 NS = 1_000_000_000
 MAX_STEP_TIME = 0.05  # a pause in the commands does not entitle the next one to a leap
@@ -43,7 +43,7 @@ class Command:
     q: positions [rad] (k,), or None to damp only. qd, effort: feed-forward [rad/s], [N m] (k,).
     """
 
-    index: Array
+    index: Index
     q: Array | None
     qd: Array
     effort: Array
@@ -73,7 +73,7 @@ class CommandGate:
 
     # What happens around
 
-    def measured(self, index: Array, q: Array) -> None:
+    def measured(self, index: Index, q: Array) -> None:
         """Latest positions [rad] (k,) of some joints: where a first command starts from."""
         self._measured[index] = q
 
@@ -113,7 +113,7 @@ class CommandGate:
 
     # Commands
 
-    def accept(self, index: Array, q: Array, qd: Array | None, effort: Array | None, now_ns: int) -> Command | str:
+    def accept(self, index: Index, q: Array, qd: Array | None, effort: Array | None, now_ns: int) -> Command | str:
         """A command of the source for some joints (k,). Returns what to send, or the reason to refuse it."""
         for x in (q, qd, effort):
             if x is not None and not np.isfinite(x).all():
@@ -148,11 +148,11 @@ class CommandGate:
         self._sent_ns = now_ns
         return self._stand_still(self.config.when_stopped if self.stopped else self.config.when_silent)
 
-    def _start(self, index: Array) -> Array:
+    def _start(self, index: Index) -> Array:
         """Where the joints' set points are: where they were put last, or, after going limp or at first, where they are."""
         if self._limp:
             return np.asarray(self._measured[index])
-        return np.where(self._used[index], self._q[index], self._measured[index])
+        return np.asarray(np.where(self._used[index], self._q[index], self._measured[index]))
 
     def _all(self) -> Command:
         used = np.flatnonzero(self._used)

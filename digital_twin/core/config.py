@@ -60,7 +60,8 @@ def param(
 
 def meta_of(f: dataclasses.Field[Any]) -> Meta:
     """The Meta of a dataclass field; empty when it was declared without `param`."""
-    return f.metadata.get("meta", Meta())
+    meta: Meta = f.metadata.get("meta", Meta())
+    return meta
 
 
 def build(cls: type[T], mapping: object, where: str) -> T:

@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.faults import Fault
 from digital_twin.core.instruments import Instruments
 from digital_twin.core.plant import Plant
-from digital_twin.core.rotation import Array
 
 NS = 1_000_000_000
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.description import Description
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import FootConfig, ImuConfig, RobotConfig
-from digital_twin.core.rotation import Array
 
 _SOLE = re.compile(r"(^|_)sole($|_(link|frame))")
 _FOOT = re.compile(r"(^|_)(foot|ankle)(_|$)")

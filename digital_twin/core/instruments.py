@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
 from digital_twin.core.plant import Plant
 from digital_twin.core.robot_config import ImuConfig, imu_rotation
-from digital_twin.core.rotation import Array, exp_so3
+from digital_twin.core.rotation import exp_so3
 
 
 @dataclass(frozen=True)

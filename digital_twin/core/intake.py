@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array, Index, Mask
 from digital_twin.core.config import param
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig, imu_rotation
-from digital_twin.core.rotation import Array
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class JointIntakeResult:
     rejected: count of joints by reason. unchanged: nothing was taken away or altered.
     """
 
-    index: Array
+    index: Index
     q: Array
     qd: Array | None
     effort: Array | None
@@ -58,7 +58,7 @@ class JointIntake:
         self._names: tuple[str, ...] = ()
         self._index = np.zeros(0, dtype=np.intp)
         self._all_known = False
-        self._keep: Array | None = None
+        self._keep: Mask | None = None
         self._unknown = 0
         self.unknown_names: tuple[str, ...] = ()
 
@@ -116,7 +116,7 @@ class JointIntake:
             index, q, qd if len(qd) else None, effort if len(effort) else None, rejected, unchanged
         )
 
-    def _good(self, q: Array, qd: Array, effort: Array, rejected: dict[str, int]) -> Array | None:
+    def _good(self, q: Array, qd: Array, effort: Array, rejected: dict[str, int]) -> Mask | None:
         """Which joints have believable values; None when all have."""
         # One comparison finds values out of limits and, since every comparison with NaN is false, NaN too.
         inside = (q >= self._low) & (q <= self._high)
@@ -148,7 +148,9 @@ class ImuIntake:
         self._R = imu_rotation(imu)
         self._gyro_bias, self._accel_bias = np.array(imu.gyro_bias), np.array(imu.accel_bias)
         self._config = config
-        self.identity = bool(np.allclose(self._R, np.eye(3)) and not self._gyro_bias.any() and not self._accel_bias.any())
+        self.identity = bool(
+            np.allclose(self._R, np.eye(3)) and not self._gyro_bias.any() and not self._accel_bias.any()
+        )
 
     def check(self, gyro: Array, accel: Array) -> tuple[Array, Array] | str:
         """Angular velocity [rad/s] and acceleration [m/s²] (3,), (3,), corrected; or the reason to refuse them."""

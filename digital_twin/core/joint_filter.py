@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.config import param
-from digital_twin.core.rotation import Array
 
 NS = 1_000_000_000
 UNKNOWN_STEP = 0.002  # of an encoder of which nothing is known yet: 12 bits a turn are 0.0015 rad
@@ -41,6 +41,11 @@ class JointFilter:
         variance: (n, 2) of position and speed.
     """
 
+    q: Array
+    qd: Array
+    _raw: Array
+    _steady: tuple[Array, ...]  # gains that have settled
+
     def __init__(self, n: int, encoder_noise: Array, encoder_resolution: Array, config: JointFilterConfig) -> None:
         self.config = config
         self._noise, self._unknown = encoder_noise, encoder_resolution <= 0.0
@@ -48,7 +53,8 @@ class JointFilter:
         self._lessons = LESSONS if self._unknown.any() else 0
         self._r_velocity = config.velocity_noise**2
         self._density = config.acceleration**2 * 0.01
-        self.reset(n)
+        self._n = n
+        self.reset()
 
     def _set_step(self, step: Array) -> None:
         # A quantised reading is off by up to half a step, evenly: variance step² / 12.
@@ -62,34 +68,36 @@ class JointFilter:
         finer = self._unknown & (change > 1e-9) & (change < 0.9 * self._step)
         if finer.any():
             self._set_step(np.where(finer, change, self._step))
-            self._steady = None
+            self._steady = ()
         self._lessons -= 1
 
-    def reset(self, n: int | None = None) -> None:
+    def reset(self) -> None:
         """Forget everything; the next readings are taken as they are."""
-        n = len(self.q) if n is None else n
-        self.q, self.qd = np.full(n, np.nan), np.zeros(n)
+        n = self._n
+        self.q = np.full(n, np.nan)
+        self.qd = np.zeros(n)
         self._p00, self._p01, self._p11 = np.zeros(n), np.zeros(n), np.zeros(n)
         self._raw = np.full(n, np.nan)
         self._seen, self._seen_ns = np.zeros(n, dtype=np.int64), 0
         self._stamp_ns: int | None = None
         self._rhythm: tuple[int, bool] = (0, False)
         self._settling = np.full(n, np.inf)
-        self._steady: tuple[Array, ...] | None = None
+        self._steady = ()
 
     @property
-    def known(self) -> Array:
+    def known(self) -> Mask:
         """Which joints have ever reported (n,) of bool."""
-        return np.isfinite(self.q)
+        return np.asarray(np.isfinite(self.q))
 
     @property
     def variance(self) -> Array:
         """Variance of position [rad²] and speed [(rad/s)²] (n, 2)."""
         return np.column_stack([self._p00, self._p11])
 
-    def silent(self, now_ns: int) -> Array:
+    def silent(self, now_ns: int) -> Mask:
         """Which joints have reported once but not lately (n,) of bool."""
-        return self.known & (now_ns - np.maximum(self._seen, self._seen_ns) > self.config.silent_after * NS)
+        late = now_ns - np.maximum(self._seen, self._seen_ns) > self.config.silent_after * NS
+        return np.asarray(self.known & late)
 
     def update(self, stamp_ns: int, q: Array, qd: Array | None) -> None:
         """Take one message, newer than the last: positions [rad] (n,), NaN where missing; speeds likewise, or None."""
@@ -98,17 +106,16 @@ class JointFilter:
         if self._lessons:
             self._learn_step(q)
         rhythm = (round(dt * 2000), qd is not None)
-        if rhythm == self._rhythm and self._steady is not None and not math.isnan(q.sum()):
+        whole = not math.isnan(q.sum()) and (qd is None or not math.isnan(qd.sum()))
+        if whole and self._steady and rhythm == self._rhythm:
             self._seen_ns = stamp_ns
-            self._follow(dt, q, qd)
+            self._follow(self._steady, dt, q, qd)
             return
-        self._rhythm, self._steady = rhythm, None
+        self._rhythm, self._steady = rhythm, ()
         self._filter(dt, stamp_ns, q, qd)
 
-    def _follow(self, dt: float, q: Array, qd: Array | None) -> None:
+    def _follow(self, k: tuple[Array, ...], dt: float, q: Array, qd: Array | None) -> None:
         """A step of a filter whose gains have settled: all joints report, at the pace at which they did before."""
-        k = self._steady
-        assert k is not None
         predicted = self.q + dt * self.qd
         error = q - predicted
         if qd is None:
@@ -127,8 +134,9 @@ class JointFilter:
         started = np.isfinite(self.q)
         if not started.all():
             self._start(fresh & ~started, q, qd)
-        before = self._p11
-        k = self._correct(self._p00, self._p01, self._r_position, q - self.q, None if everything else fresh)
+        k: tuple[Array, ...] = self._correct(
+            self._p00, self._p01, self._r_position, q - self.q, None if everything else fresh
+        )
         if qd is not None:
             measured = None if everything and not math.isnan(qd.sum()) else np.isfinite(qd)
             k += self._correct(self._p01, self._p11, self._r_velocity, qd - self.qd, measured)
@@ -136,11 +144,11 @@ class JointFilter:
         self._settling = self._p11
         if everything:
             self._seen[:] = stamp_ns
-            self._steady = k if settled and np.isfinite(before).all() else None
+            self._steady = k if settled else ()
         else:
             self._seen[fresh] = stamp_ns
 
-    def _start(self, new: Array, q: Array, qd: Array | None) -> None:
+    def _start(self, new: Mask, q: Array, qd: Array | None) -> None:
         self.q = np.where(new, q, self.q)
         self.qd = np.where(new, 0.0 if qd is None else np.nan_to_num(qd), self.qd)
         self._p00 = np.where(new, self._r_position, self._p00)
@@ -158,7 +166,7 @@ class JointFilter:
         self._p11 = self._p11 + d
 
     def _correct(
-        self, a: Array, b: Array, r: Array | float, innovation: Array, mask: Array | None
+        self, a: Array, b: Array, r: Array | float, innovation: Array, mask: Mask | None
     ) -> tuple[Array, Array]:
         """A measurement of one component: `a`, `b` are its covariances with position and with speed. Returns gains."""
         s = (a if a is self._p00 else b) + r

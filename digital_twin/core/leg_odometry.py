@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import RobotConfig
-from digital_twin.core.rotation import Array, cross, exp_so3, gravity_tilt, log_so3, rot_z, yaw_of
+from digital_twin.core.rotation import cross, exp_so3, gravity_tilt, log_so3, rot_z, yaw_of
 
 GRAVITY = 9.81
 NS = 1_000_000_000
@@ -147,7 +148,7 @@ class LegOdometry:
     def _rotation_at(self, stamp_ns: int) -> Array:
         """Attitude at a stamp near the last IMU reading, turning on at its rate."""
         if self._imu_stamp is None or stamp_ns == self._imu_stamp:
-            return self.rotation.copy()
+            return np.array(self.rotation)
         dt = max(-MAX_GAP_NS, min(MAX_GAP_NS, stamp_ns - self._imu_stamp)) / NS
         return np.asarray(self.rotation @ exp_so3((self._gyro - self.gyro_bias) * dt))
 
@@ -163,7 +164,7 @@ class LegOdometry:
         # Squared, since a foot that bears little is landing or leaving: it rolls and slides.
         w = load**2 * np.array(self._stands, dtype=float)
         total = float(w.sum())
-        return w / total if total > 0.0 else w
+        return np.asarray(w / total if total > 0.0 else w)
 
     def _attitude_from_legs(self, feet_R: Array, weights: Array) -> None:
         """Without an IMU the base turns as the most loaded foot, held still, says."""

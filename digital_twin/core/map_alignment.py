@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
-from digital_twin.core.rotation import Array, exp_so3, log_so3, rot_z, yaw_of
+from digital_twin.core.rotation import exp_so3, log_so3, rot_z, yaw_of
 
 NS = 1_000_000_000
 GATE = float(chdtri(4, 1e-4))  # a good pose is refused once in ten thousand

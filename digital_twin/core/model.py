@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.description import Description
 from digital_twin.core.errors import DescriptionError, one_line, unknown
-from digital_twin.core.rotation import Array
 
 ROOT_JOINT = "floating_base"
 
@@ -60,7 +59,7 @@ def compile_spec(spec: mujoco.MjSpec, source: object) -> mujoco.MjModel:
         raise DescriptionError(f"{source}: MuJoCo cannot use this robot: {one_line(e)}") from e
 
 
-def as_slice(indices: Sequence[int]) -> slice | NDArray[np.intp]:
+def as_slice(indices: Sequence[int]) -> slice | Index:
     """The indices as a slice where they follow one another (a view costs nothing), else as an array."""
     first, n = int(indices[0]), len(indices)
     if list(indices) == list(range(first, first + n)):
@@ -146,7 +145,7 @@ class RobotModel:
 
     def joint_columns(self, jacobian: Array) -> Array:
         """From a Jacobian over all of MuJoCo's degrees of freedom (3, nv) the columns of the joints (3, n)."""
-        columns = jacobian[:, self.dof_index].copy()
+        columns: Array = jacobian[:, self.dof_index].copy()
         for m in self._mimic:
             columns[:, m.leader] += m.factor * jacobian[:, m.dof]
         return columns

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
 from digital_twin.core.description import Description
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.model import ROOT_JOINT, RobotModel, build_spec, compile_spec
 from digital_twin.core.robot_config import Joints, RobotConfig
-from digital_twin.core.rotation import Array, xyzw_from_wxyz
+from digital_twin.core.rotation import xyzw_from_wxyz
 from digital_twin.core.world import World, add_world
 
 NS = 1_000_000_000
+# MuJoCo would write MUJOCO_LOG.TXT into the working directory; that a simulation diverges is noticed by its state.
+mujoco.set_mju_user_warning(lambda _: None)
 WORLD_GROUP, SHAPE_GROUP, VISUAL_GROUP = 0, 3, 2
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import build, load_yaml, param
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.model import RobotModel
-from digital_twin.core.rotation import Array, rpy_matrix
+from digital_twin.core.rotation import rpy_matrix
 
 
 @dataclass(frozen=True)

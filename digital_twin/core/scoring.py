@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from digital_twin.core.rotation import Array, log_so3, rot_z, yaw_of
+from digital_twin.core.arrays import Array
+from digital_twin.core.rotation import log_so3, rot_z, yaw_of
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import build, load_yaml, param
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.model import RobotModel
-from digital_twin.core.rotation import Array
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Script:
     def _pose(self, name: str, angles: dict[str, float]) -> Array:
         q = self._stand.copy()
         q[self._indices(angles, f"pose {name}")] = list(angles.values())
-        return np.clip(q, self._model.lower, self._model.upper)
+        return np.asarray(np.clip(q, self._model.lower, self._model.upper))
 
     def _indices(self, angles: dict[str, float], what: str) -> list[int]:
         for joint in angles:

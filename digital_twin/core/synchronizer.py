@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
 from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
 from digital_twin.core.leg_odometry import BaseState, LegOdometry, LegOdometryConfig
 from digital_twin.core.map_alignment import MapAlignment, MapAlignmentConfig, PoseResult
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
-from digital_twin.core.rotation import Array
 from digital_twin.core.statistics import Tally
 
 NS = 1_000_000_000
@@ -93,7 +93,7 @@ class Synchronizer:
             return np.eye(3)
         at_zero = self.model.kinematics([self.robot.imus[0].frame])
         at_zero.update(np.zeros(self.model.n))
-        return at_zero.rotation[0].copy()
+        return np.array(at_zero.rotation[0])
 
     # Inputs
 
@@ -164,7 +164,9 @@ class Synchronizer:
         names = self.model.joint_names
         last = self._last
         if last is None:
-            return SyncStatus(1, ("no joint states yet",), math.nan, math.nan, math.nan, {}, (), tuple(names), np.zeros(3))
+            return SyncStatus(
+                1, ("no joint states yet",), math.nan, math.nan, math.nan, {}, (), tuple(names), np.zeros(3)
+            )
         now = last.stamp_ns if now_ns is None else now_ns
         words: list[str] = []
         level = 0

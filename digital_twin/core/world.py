@@ -15,8 +15,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.errors import WorldError, one_line
-from digital_twin.core.rotation import Array, quat_from_matrix, rpy_matrix, wxyz_from_xyzw
+from digital_twin.core.rotation import quat_from_matrix, rpy_matrix, wxyz_from_xyzw
 
 MAX_BYTES = 20_000_000
 _G = mujoco.mjtGeom
@@ -133,6 +134,7 @@ class _Reader:
         return (float(rgba[0]), float(rgba[1]), float(rgba[2]), float(rgba[3]))
 
     def numbers(self, e: ET.Element | None, count: int, what: str, default: list[float] | None) -> Array:
+        """The numbers in an element's text (count,); the default when there is no element, an error without one."""
         if e is None or not (e.text or "").strip():
             if default is None:
                 raise WorldError(f"{self.path}: {what} is missing")

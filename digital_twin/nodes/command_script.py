@@ -10,8 +10,8 @@ import time
 import numpy as np
 from sensor_msgs.msg import JointState
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
-from digital_twin.core.rotation import Array
 from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script, smooth_step
 from digital_twin.paths import find, share
 from digital_twin.robots import load_robot
@@ -59,15 +59,14 @@ class CommandScript(TwinNode[ScriptSettings]):
             self._found = np.array([known.get(n, q) for n, q in zip(self._names, first, strict=True)])
             self._begin = time.monotonic()
 
-    def _set_points(self, t: float) -> tuple[Array, Array]:
+    def _set_points(self, found: Array, t: float) -> tuple[Array, Array]:
         """Positions and speeds t seconds after the robot was found."""
-        assert self._found is not None
         lead = self.settings.lead_in
         if t >= lead:
             return self._script_.sample(t - lead)
         first, _ = self._script_.sample(0.0)
         w, dw = smooth_step(t / lead)
-        return self._found + w * (first - self._found), (dw / lead) * (first - self._found)
+        return found + w * (first - found), (dw / lead) * (first - found)
 
     def work(self) -> float:
         """Send a command when one is due; returns how long [s] none is."""
@@ -80,7 +79,7 @@ class CommandScript(TwinNode[ScriptSettings]):
         if now < self._next:
             return self._next - now
         self._next = max(self._next + 1.0 / self.settings.rate, now - 0.05)
-        q, qd = self._set_points(now - self._begin)
+        q, qd = self._set_points(self._found, now - self._begin)
         self._send(self._writer.write(self.now_ns(), q, qd))
         return 0.0
 

@@ -19,9 +19,10 @@ from sensor_msgs.msg import Imu, JointState, LaserScan
 from std_msgs.msg import Int64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.command_gate import Command, CommandGate
 from digital_twin.core.intake import ImuIntake, JointIntake, check_pose, check_wrench
-from digital_twin.core.rotation import Array, matrix_from_quat, quat_from_matrix
+from digital_twin.core.rotation import matrix_from_quat, quat_from_matrix
 from digital_twin.core.stamps import StampGuard
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
@@ -30,7 +31,7 @@ from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 from digital_twin.settings import BridgeSettings
 
-TICK = 0.02
+TICK = 0.05
 
 
 class PhysicalBridge(TwinNode[BridgeSettings]):

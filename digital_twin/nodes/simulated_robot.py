@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from nav_msgs.msg import Odometry
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState, LaserScan
 from std_srvs.srv import Trigger
@@ -73,7 +74,9 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
         """A number of steps; rates must divide each other."""
         n = round(ratio)
         if n < 1 or abs(ratio - n) > 1e-6 * ratio:
-            raise ConfigError(f"node simulated_robot: {what}: must divide {1 / self.settings.plant.timestep:g} Hz evenly")
+            raise ConfigError(
+                f"node simulated_robot: {what}: must divide {1 / self.settings.plant.timestep:g} Hz evenly"
+            )
         return n
 
     def _often(self, rate: float, job: Callable[[int], None]) -> None:
@@ -158,7 +161,7 @@ class SimulatedRobot(TwinNode[SimulatedRobotSettings]):
         def job(stamp: int) -> None:
             scan.header.stamp.sec, scan.header.stamp.nanosec = divmod(stamp, NS)
             scan.ranges = array("f", self._instruments.scan(frame, angles, scan.range_min, scan.range_max))
-            self._outbox.post("scan", scan, self._plant.time_ns)
+            self._outbox.post("scan", bytes(serialize_message(scan)), self._plant.time_ns)
 
         return job
 

@@ -14,7 +14,8 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, JointState
 from std_srvs.srv import Trigger
 
-from digital_twin.core.rotation import Array, matrix_from_quat, quat_from_matrix
+from digital_twin.core.arrays import Array
+from digital_twin.core.rotation import matrix_from_quat, quat_from_matrix
 from digital_twin.core.statistics import Recent
 from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.robots import Robot, load_robot
@@ -107,7 +108,8 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             self._order = (m.names, np.array([self._index_of.get(name, -1) for name in m.names], dtype=np.intp))
         q, qd, effort = (self._in_model_order(x) for x in (m.position, m.velocity, m.effort))
         if q is None:
-            return self.tally.reject("physical/joint_states", "size")
+            self.tally.reject("physical/joint_states", "size")
+            return
         state = self._core.joints(m.stamp_ns, q, qd, effort)
         if state is None:
             return

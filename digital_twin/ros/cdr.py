@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 
-from digital_twin.core.rotation import Array
+from digital_twin.core.arrays import Array
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 MAX_STRINGS = 4096
@@ -27,14 +27,14 @@ _STAMP = struct.Struct("<iI")
 _U32 = struct.Struct("<I")
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """The bytes are no message of this type."""
 
 
 def stamp_ns(data: bytes) -> int:
     """Stamp [ns] of a message that begins with a std_msgs/Header."""
     if len(data) < 12:
-        raise Malformed("too short for a header")
+        raise MalformedError("too short for a header")
     sec, nanosec = _STAMP.unpack_from(data, 4)
     return int(sec) * 1_000_000_000 + int(nanosec)
 
@@ -65,10 +65,10 @@ def _read_string(data: bytes, offset: int) -> tuple[str, int]:
         (n,) = _U32.unpack_from(data, offset)
         end = offset + 4 + n
         if n < 1 or end > len(data):
-            raise Malformed(f"a string of {n} bytes does not fit")
+            raise MalformedError(f"a string of {n} bytes does not fit")
         return data[offset + 4 : end - 1].decode(), end
     except (struct.error, UnicodeDecodeError) as e:
-        raise Malformed(str(e)) from e
+        raise MalformedError(str(e)) from e
 
 
 class _Head:
@@ -94,7 +94,7 @@ def _plain(data: bytes, message_type: Any) -> bytes:
     try:
         return bytes(serialize_message(deserialize_message(data, message_type)))
     except Exception as e:  # rclpy raises RMWError, or nothing better than RuntimeError
-        raise Malformed("cannot be deserialised") from e
+        raise MalformedError("cannot be deserialised") from e
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,12 @@ class DoublesCodec:
         self._heads: list[tuple[_Head, str, str]] = []
 
     def read(self, data: bytes) -> Stamped:
-        """Raises Malformed when the bytes do not fit the type."""
+        """Raises MalformedError when the bytes do not fit the type."""
         data = _plain(data, self._type)
-        for head, frame, child in self._heads:
-            if head.fits(data):
-                break
-        else:
-            head, frame, child = self._learn(data)
+        known = next((entry for entry in self._heads if entry[0].fits(data)), None)
+        head, frame, child = known or self._learn(data)
         if len(data) < head.end + 8 * self._count:
-            raise Malformed(f"{len(data)} bytes instead of {head.end + 8 * self._count}")
+            raise MalformedError(f"{len(data)} bytes instead of {head.end + 8 * self._count}")
         return Stamped(stamp_ns(data), frame, child, np.frombuffer(data, "<f8", self._count, head.end))
 
     def _learn(self, data: bytes) -> tuple[_Head, str, str]:
@@ -181,18 +178,18 @@ class JointStateCodec:
         self._heads: list[tuple[_Head, tuple[str, ...]]] = []
 
     def read(self, data: bytes) -> JointMessage:
-        """Raises Malformed when the bytes do not fit the type."""
+        """Raises MalformedError when the bytes do not fit the type."""
         data = _plain(data, self._type)
         names, offset = self._names(data)
         arrays = []
         for _ in range(3):
             offset = _align(offset, 4)
             if offset + 4 > len(data):
-                raise Malformed("it ends too soon")
+                raise MalformedError("it ends too soon")
             (n,) = _U32.unpack_from(data, offset)
             offset = _align(offset + 4, 8) if n else offset + 4
             if offset + 8 * n > len(data):
-                raise Malformed(f"{n} numbers do not fit")
+                raise MalformedError(f"{n} numbers do not fit")
             arrays.append(np.frombuffer(data, "<f8", n, offset))
             offset += 8 * n
         return JointMessage(stamp_ns(data), names, *arrays)
@@ -204,10 +201,10 @@ class JointStateCodec:
         _, end = _read_string(data, 12)
         start = _align(end, 4)
         if start + 4 > len(data):
-            raise Malformed("it ends too soon")
+            raise MalformedError("it ends too soon")
         (n,) = _U32.unpack_from(data, start)
         if n > MAX_STRINGS:
-            raise Malformed(f"{n} joint names")
+            raise MalformedError(f"{n} joint names")
         used, found, end = [(12, end), (start, start + 4)], [], start + 4
         for _ in range(n):
             start = _align(end, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -20,10 +21,10 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from digital_twin.core.config import flatten
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.statistics import Loop, Rate, Tally
-from digital_twin.ros.cdr import Malformed
-from digital_twin.core.config import flatten
+from digital_twin.ros.cdr import MalformedError
 from digital_twin.ros.parameters import declare
 from digital_twin.ros.qos import INTERNAL
 
@@ -70,7 +71,7 @@ class TwinNode(Node, Generic[S]):
             self.tally.received[topic] += 1
             try:
                 callback(bytes(data))
-            except Malformed:
+            except MalformedError:
                 self.tally.reject(topic, "malformed")
 
         self.create_subscription(message_type, topic, receive, qos, raw=True)
@@ -134,6 +135,7 @@ def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
         print(_help(name, settings))
         return
     stop = _Stop()
+    _end_with_parent()
     code = 0
     node = None
     try:
@@ -171,6 +173,17 @@ class _Stop:
 
     def _ask(self, *_: object) -> None:
         self.asked = True
+
+
+def _end_with_parent() -> None:
+    """Under the digital-twin command (Linux): when it dies, however hard, its nodes get SIGTERM."""
+    supervisor = os.environ.get("DIGITAL_TWIN_SUPERVISOR")
+    if supervisor is None or not sys.platform.startswith("linux"):
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != int(supervisor):  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_executor() -> Any:

@@ -51,7 +51,7 @@ class Outbox:
         self._delay_ns[topic] = self._base_delay_ns[topic] + round(seconds * NS)
 
     def post(self, topic: str, message: Any, now_ns: int) -> None:
-        """Send a message now, or later, or never, as the topic is."""
+        """Hand in a message, to be sent at the next flush, or later, or never, as the topic is."""
         if topic in self._dropped:
             return
         frozen = self._frozen.get(topic)
@@ -60,14 +60,10 @@ class Outbox:
         elif topic in self._frozen:
             self._frozen[topic] = message
         self._last[topic] = message
-        delay = self._delay_ns[topic]
-        if delay:
-            heapq.heappush(self._queue, (now_ns + delay, next(self._order), topic, message))
-        else:
-            self._send[topic](message)
+        heapq.heappush(self._queue, (now_ns + self._delay_ns[topic], next(self._order), topic, message))
 
     def flush(self, now_ns: int) -> None:
-        """Send what has become due."""
+        """Send what is due, in one go: a reader that is woken once takes all of it."""
         while self._queue and self._queue[0][0] <= now_ns:
             _, _, topic, message = heapq.heappop(self._queue)
             self._send[topic](message)

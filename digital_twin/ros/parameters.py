@@ -14,6 +14,7 @@ from digital_twin.core.errors import ConfigError, unknown
 
 T = TypeVar("T")
 
+
 def declare(node: Node, cls: type[T]) -> T:
     """Declare every field of `cls` on the node and return an instance with the values in force.
 

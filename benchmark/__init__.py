@@ -1,0 +1,1 @@
+"""Measured claims, one file each: `python -m benchmark.CLAIM [--json OUT]`; `make bench` runs them all."""

@@ -1,0 +1,98 @@
+"""A run of the twin to measure: the digital-twin command at a given rate, in a ROS domain of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ENVIRONMENT = os.environ | {
+    "ROS_DOMAIN_ID": str(1 + os.getpid() % 200),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+class TwinRun:
+    """A running twin; `report` holds its report once it has ended."""
+
+    def __init__(self, rate: float, others: str = "") -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        config = folder / "config.yaml"
+        config.write_text(f"/**/simulated_robot: {{ros__parameters: {{rate: {rate}, wrench_rate: {rate}}}}}\n{others}")
+        self._report = folder / "report.json"
+        command = [
+            sys.executable,
+            "-m",
+            "digital_twin",
+            "run",
+            "--headless",
+            "--config",
+            str(config),
+            "--report",
+            str(self._report),
+        ]
+        self.process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        self.report: dict[str, Any] = {}
+
+    def nodes(self) -> dict[str, psutil.Process]:
+        """Processes of the nodes by name."""
+        found = {}
+        for p in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                match = re.search(r"digital_twin\.nodes\.(\w+)", " ".join(p.cmdline()))
+            except psutil.Error:
+                continue
+            if match:
+                found[match.group(1)] = p
+        return found
+
+    def stop(self) -> None:
+        """End it and read its report."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(20)
+        self.report = json.loads(self._report.read_text())
+        self._folder.cleanup()
+
+
+@contextmanager
+def twin(rate: float, warm_up: float = 8.0, others: str = "") -> Iterator[TwinRun]:
+    """A twin that has run for `warm_up` seconds; `others` are settings of other nodes, as YAML."""
+    run = TwinRun(rate, others)
+    try:
+        time.sleep(warm_up)
+        yield run
+    finally:
+        run.stop()
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time a process has used [s]."""
+    t = process.cpu_times()
+    return float(t.user + t.system)
+
+
+@contextmanager
+def helper(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of benchmark.helpers; ended afterwards."""
+    p = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.helpers", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield p
+    finally:
+        if p.poll() is None:
+            p.send_signal(signal.SIGTERM)
+        p.wait(10)
