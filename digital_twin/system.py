@@ -14,37 +14,8 @@ from typing import Any
 
 from digital_twin.core.config import STANDARD_PARAMETERS, check_scalar, flatten, load_yaml
 from digital_twin.core.errors import ConfigError, unknown
+from digital_twin.options import Options
 from digital_twin.settings import SETTINGS
-
-SIMULATORS = ("mujoco", "gazebo", "none")
-CONTROLLERS = ("script", "gait", "user", "none")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user can choose at the start; the arguments of the launch file and of `digital-twin run`."""
-
-    simulator: str = "mujoco"
-    robot_description: str = ""
-    robot_config: str = ""
-    world: str = ""
-    namespace: str = ""
-    config: str = ""
-    bag: str = ""
-    controller: str = "script"
-    use_sim_time: bool = False
-
-    def __post_init__(self) -> None:
-        for what, value, allowed in (
-            ("simulator", self.simulator, SIMULATORS),
-            ("controller", self.controller, CONTROLLERS),
-        ):
-            if value not in allowed:
-                raise ConfigError(unknown(what, value, allowed))
-        if self.bag and self.simulator != "none":
-            raise ConfigError("a bag takes the place of the robot: use it with simulator none")
-        if not all(part.isidentifier() for part in self.namespace.strip("/").split("/") if self.namespace.strip("/")):
-            raise ConfigError(f"namespace '{self.namespace}': only letters, digits, _ and / are allowed")
 
 
 @dataclass(frozen=True)

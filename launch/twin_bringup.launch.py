@@ -16,9 +16,10 @@ from launch_ros.parameter_descriptions import ParameterValue
 from digital_twin.core.description import load_description
 from digital_twin.core.errors import TwinError
 from digital_twin.gazebo import BRIDGED_ROBOT, VERSIONS, bridge_for, spawn_height, world_for
+from digital_twin.options import CONTROLLERS, SIMULATORS, Options
 from digital_twin.paths import find, share
 from digital_twin.robots import Robot, load_robot
-from digital_twin.system import CONTROLLERS, SIMULATORS, NodeSpec, Options, check_parameter_file, describe
+from digital_twin.system import NodeSpec, check_parameter_file, describe
 from launch import LaunchDescription
 
 ARGUMENTS = [

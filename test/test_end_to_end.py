@@ -1,5 +1,6 @@
 """Everything started as `make run` does, as a user would see it: whole runs of the digital-twin command."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from conftest import ICUB, REPOSITORY, needs_icub
+from ros_rig import rig
+from sensor_msgs.msg import JointState
 
 COMMAND = [sys.executable, "-m", "digital_twin", "run"]
 
@@ -72,7 +76,7 @@ def test_fifteen_seconds_of_a_simulated_humanoid_and_its_twin(domain, tmp_path):
     assert 0 < r["base_position_rmse_m"] < 0.02 and 0 < r["base_attitude_rmse_deg"] < 2.0
     assert r["distance_m"] > 0.2, "the robot did move"
     assert 0.9 < r["real_time_factor"] < 1.05
-    assert r["messages"]["received"] > 5000 and "gate_closed" in r["messages"]["rejected"]
+    assert r["messages"]["received"] > 5000 and sum(r["messages"]["rejected"].values()) < 50
     assert r["node_restarts"] == dict.fromkeys(
         ("simulated_robot", "physical_bridge", "twin_synchronizer", "command_script"), 0
     )
@@ -99,35 +103,33 @@ def test_a_real_walk_is_tracked_no_worse_than_leg_odometry_with_a_gyro(domain, t
     assert done.stderr.count("39 meshes") == 1
 
 
-def test_a_killed_node_is_started_again_and_gives_data_again(domain, tmp_path):
+@pytest.mark.parametrize("victim", ["twin_synchronizer", "physical_bridge"])
+def test_a_killed_node_is_started_again_and_gives_data_again(tmp_path, victim):
+    """Started within a second, and virtual states flow again within five."""
     report_path = tmp_path / "report.json"
-    p = subprocess.Popen(
-        [*COMMAND, "--headless", "--report", str(report_path)], env=domain, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        nodes = wait_for(lambda: n if len(n := nodes_of(p.pid)) == 4 else None, 20, "four nodes")
-        time.sleep(5)
-        killed_at = time.monotonic()
-        nodes["twin_synchronizer"].kill()
-        again = wait_for(
-            lambda: (n := nodes_of(p.pid).get("twin_synchronizer")) and n.pid != nodes["twin_synchronizer"].pid and n, 1.0,
-            "the node to be started again within a second",
-        )  # fmt: skip
-        assert again.pid != nodes["twin_synchronizer"].pid
-        # Data again: the report's rate is measured to the end, so an outage shows in the count of virtual states.
-        time.sleep(6)
-        lived = time.monotonic() - killed_at
-    finally:
-        p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=20)
+    with rig() as r:  # in this process's own domain, where the run is too
+        r.listen(JointState, "virtual/joint_states")
+        p = subprocess.Popen([*COMMAND, "--headless", "--report", str(report_path)], stderr=subprocess.PIPE, text=True)
+        try:
+            states = r.messages["virtual/joint_states"]
+            r.until(lambda: len(states) > 400, "the twin to run", timeout=40)
+            before = nodes_of(p.pid)[victim]
+            killed_at = time.time_ns()
+            before.kill()
+            r.until(lambda: nodes_of(p.pid).get(victim, before).pid != before.pid, "a new process", timeout=1.0)
+            newer = lambda: states and stamp_ns(states[-1]) > killed_at + 200_000_000  # noqa: E731
+            r.until(newer, "virtual states after the kill", timeout=5.0)
+            r.settle(2.0)
+        finally:
+            p.send_signal(signal.SIGINT)
+            _, err = p.communicate(timeout=20)
     assert p.returncode == 0
-    r = json.loads(report_path.read_text())
-    assert r["node_restarts"]["twin_synchronizer"] == 1 and sum(r["node_restarts"].values()) == 1
-    assert "twin_synchronizer: died (killed by SIGKILL); starting it again" in err
-    sent, answered = r["messages"]["received_by_topic"]["joint_states"], r["messages"]["answered"]
-    assert answered > 1000 and sent - answered < 200 * 5, (
-        f"of {sent} measurements {answered} were answered; {lived:.1f} s since the kill"
-    )
+    assert json.loads(report_path.read_text())["node_restarts"][victim] == 1
+    assert f"{victim}: died (killed by SIGKILL); starting it again" in err
+
+
+def stamp_ns(m):
+    return m.header.stamp.sec * 10**9 + m.header.stamp.nanosec
 
 
 class Terminal:
@@ -163,7 +165,17 @@ class Terminal:
         return wait_for(ended, seconds, "the program to end")[0]
 
 
-@pytest.mark.parametrize("after", [0.6, 7.0])
+def catches_hangup(pid):
+    """Has one of the processes below `pid` installed its own handlers? (Python alone leaves SIGHUP as it is.)"""
+    for p in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{p.pid}/status").read_text().splitlines()
+            if int(next(x for x in lines if x.startswith("SigCgt")).split()[1], 16) & 1:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("after", [0.0, 7.0])
 def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
     """`make run` in a terminal: the live table is there, Ctrl-C ends it with exit code 0 and nothing is left."""
     makefile = "run:\n\t@exec " + " ".join(COMMAND) + "\n"
@@ -174,6 +186,7 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
     }
     t = Terminal(["make", "-f", "-", "--eval", makefile, "run"], environment, REPOSITORY)
     t.press(b"\x04")  # the makefile comes from --eval alone
+    wait_for(lambda: catches_hangup(t.pid), 10, "the command to start")
     time.sleep(after)
     nodes = [] if after < 2 else list(wait_for(lambda: nodes_of(t.pid), 10, "nodes").values())
     pressed = time.monotonic()
@@ -198,7 +211,7 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
 def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
     reports = [tmp_path / f"{n}.json" for n in "ab"]
     runs = [
-        subprocess.Popen([*COMMAND, "--headless", "--duration", "8", "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
+        subprocess.Popen([*COMMAND, "--headless", "--duration", "14", "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
         for n, r in zip("ab", reports, strict=True)
     ]  # fmt: skip
     for p in runs:

@@ -17,7 +17,8 @@ pytest.importorskip("launch_ros")
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix  # noqa: E402
 
 from digital_twin.core.errors import TwinError  # noqa: E402
-from digital_twin.system import Options, describe  # noqa: E402
+from digital_twin.options import Options  # noqa: E402
+from digital_twin.system import describe  # noqa: E402
 
 FILE = REPOSITORY / "launch/twin_bringup.launch.py"
 spec = importlib.util.spec_from_file_location("twin_bringup", FILE)

@@ -11,7 +11,8 @@ from conftest import ICUB, REPOSITORY, needs_icub
 from digital_twin.cli.main import main
 from digital_twin.cli.supervisor import Supervisor, command
 from digital_twin.core.errors import ConfigError, NodeError, TwinError
-from digital_twin.system import NodeSpec, Options, check_parameter_file, describe
+from digital_twin.options import Options
+from digital_twin.system import NodeSpec, check_parameter_file, describe
 
 
 def names(**options):

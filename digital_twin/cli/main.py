@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from digital_twin import __version__
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
-from digital_twin.system import CONTROLLERS, Options
+from digital_twin.options import CONTROLLERS, Options
 
 
 def parser() -> argparse.ArgumentParser:

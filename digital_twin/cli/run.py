@@ -18,9 +18,10 @@ from digital_twin.cli.report import build_report, check_writable, in_words, writ
 from digital_twin.cli.supervisor import Supervisor
 from digital_twin.cli.terminal import Ending
 from digital_twin.core.world import load_world
+from digital_twin.options import Options
 from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot
-from digital_twin.system import Options, check_parameter_file, describe
+from digital_twin.system import check_parameter_file, describe
 
 
 class Run:
