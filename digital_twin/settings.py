@@ -8,7 +8,7 @@ from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
-from digital_twin.core.plant import PlantConfig
+from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.synchronizer import SynchronizerConfig
 

@@ -153,7 +153,7 @@ def test_a_stepped_clock_is_followed_and_said(bridge, robot):
     start = time.time_ns()
     send(bridge, "joint_states", *(joint_state(robot, ns=start + k * 5_000_000) for k in range(10)))
     bridge.until(
-        lambda: bridge.nodes[0]._stamp_guards["joint_states"].clock_steps == 1, "the step to be noticed",
+        lambda: bridge.nodes[0]._intake.guards["joint_states"].clock_steps == 1, "the step to be noticed",
         action=lambda: bridge.publisher(JointState, "joint_states").publish(joint_state(robot, ns=time.time_ns() - 10**9)),
     )  # fmt: skip
     passed = len(bridge.messages["physical/joint_states"])

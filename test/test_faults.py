@@ -11,7 +11,8 @@ from digital_twin.core.errors import ConfigError, TwinError
 from digital_twin.core.fault_schedule import FaultSchedule
 from digital_twin.core.faults import KINDS, parse_fault
 from digital_twin.core.instruments import InstrumentConfig, Instruments
-from digital_twin.core.plant import Plant, PlantConfig
+from digital_twin.core.plant import Plant
+from digital_twin.core.plant_model import PlantConfig
 from digital_twin.ros.outbox import Outbox
 
 

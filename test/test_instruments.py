@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import kstest
 
 from digital_twin.core.instruments import InstrumentConfig, Instruments
-from digital_twin.core.plant import Plant, PlantConfig
+from digital_twin.core.plant import Plant
+from digital_twin.core.plant_model import PlantConfig
 
 RATE = 200.0
 PERFECT = dict.fromkeys(InstrumentConfig.__dataclass_fields__, 0.0)

@@ -6,7 +6,8 @@ import pytest
 from conftest import REPOSITORY, needs_icub
 
 from digital_twin.core.errors import TwinError
-from digital_twin.core.plant import Plant, PlantConfig
+from digital_twin.core.plant import Plant
+from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.world import load_world
 
 EXACT = PlantConfig(mass_spread=0, friction_spread=0, armature_spread=0, strength_spread=0, motor_delay=0)

@@ -74,7 +74,7 @@ def test_the_guess_for_the_humanoid_is_right(robot):
     for foot, real in zip(guess.config.feet, robot.config.feet, strict=True):
         assert np.allclose(sorted(foot.polygon), sorted(real.polygon), atol=1e-6)
     assert [i.frame for i in guess.config.imus] == ["imu_link"]
-    assert guess.missing == ()
+    assert guess.config.scan_frame == "lidar_link" and guess.missing == ()
 
 
 @needs_icub

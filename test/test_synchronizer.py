@@ -5,7 +5,8 @@ import pytest
 from conftest import REPOSITORY
 
 from digital_twin.core.instruments import InstrumentConfig, Instruments
-from digital_twin.core.plant import Plant, PlantConfig
+from digital_twin.core.plant import Plant
+from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.rotation import log_so3, rot_z, yaw_of
 from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script
 from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig

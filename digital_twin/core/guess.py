@@ -20,6 +20,7 @@ from digital_twin.core.robot_config import FootConfig, ImuConfig, RobotConfig
 _SOLE = re.compile(r"(^|_)sole($|_(link|frame))")
 _FOOT = re.compile(r"(^|_)(foot|ankle)(_|$)")
 _IMU = re.compile(r"(^|_)imu(_|$)")
+_SCANNER = re.compile(r"(^|_)(lidar|laser)(_|$)")
 _LEFT = re.compile(r"^l_|^left|_l$|_left")
 _RIGHT = re.compile(r"^r_|^right|_r$|_right")
 
@@ -54,7 +55,8 @@ def guess_robot_config(description: Description, model: RobotModel) -> Guess:
             f"{len(description.missing_meshes)} meshes ({description.missing_meshes[0]} …): their shapes are left out"
         )
     joints = {"*": _gains(model, notes)}
-    return Guess(RobotConfig("", feet, imus, joints), tuple(notes), tuple(missing))
+    scanner = next((name for name in model.frames if _SCANNER.search(name.lower())), "")
+    return Guess(RobotConfig("", feet, imus, scanner, joints), tuple(notes), tuple(missing))
 
 
 def _side(name: str) -> str:

@@ -1,8 +1,4 @@
-"""The simulated robot's physics: MuJoCo, and deliberately not the twin's model.
-
-A real robot differs from its URDF. So does this one: masses, joint friction, rotor inertia, motor strength and the
-delay of the commands differ by seeded amounts that the twin is never told.
-"""
+"""The simulated robot's body: it stands, obeys its servos, is pushed, and breaks on demand. Not the twin's model."""
 
 from __future__ import annotations
 
@@ -12,31 +8,16 @@ import mujoco
 import numpy as np
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.config import param
 from digital_twin.core.description import Description
 from digital_twin.core.errors import TwinError, unknown
-from digital_twin.core.model import ROOT_JOINT, RobotModel, build_spec, compile_spec
+from digital_twin.core.model import RobotModel
+from digital_twin.core.plant_model import FORCE, INERTIAL, WORLD_GROUP, PlantBuilder, PlantConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
-from digital_twin.core.rotation import xyzw_from_wxyz
-from digital_twin.core.world import World, add_world
+from digital_twin.core.world import World
 
 NS = 1_000_000_000
 # MuJoCo would write MUJOCO_LOG.TXT into the working directory; that a simulation diverges is noticed by its state.
 mujoco.set_mju_user_warning(lambda _: None)
-WORLD_GROUP, SHAPE_GROUP, VISUAL_GROUP = 0, 3, 2
-
-
-@dataclass(frozen=True)
-class PlantConfig:
-    """How far the simulated robot is from its description. Spreads are standard deviations of a seeded draw."""
-
-    seed: int = param(1, "which robot of the series this is", low=0, high=2**31)
-    mass_spread: float = param(0.03, "relative, of each link's mass and inertia", low=0, high=0.5)
-    friction_spread: float = param(0.3, "relative, of each joint's friction and damping", low=0, high=2)
-    armature_spread: float = param(0.15, "relative, of each rotor's inertia", low=0, high=1)
-    strength_spread: float = param(0.03, "relative, of each motor's torque", low=0, high=0.5)
-    motor_delay: float = param(0.003, "from a command to its torque", unit="s", low=0, high=0.1)
-    timestep: float = param(0.001, "of the physics", unit="s", low=0.0001, high=0.01)
 
 
 @dataclass
@@ -61,10 +42,9 @@ class Plant:
         self.robot = robot
         self.joints = Joints(robot, self.model)
         self.config = config
-        self.mj = self._compile(description, world)
+        self.mj = PlantBuilder(self.model, robot, self.joints, config).build(world)
         self.data = mujoco.MjData(self.mj)
         self._scratch = mujoco.MjData(self.mj)
-        self._differ()
         self._nominal = {name: getattr(self.mj, name).copy() for name in _FAULTY}
         self._strength = np.ones(self.model.n)
         self._pushes: list[Push] = []
@@ -75,94 +55,6 @@ class Plant:
     def time_ns(self) -> int:
         """Simulated time [ns]."""
         return self.steps * round(self.config.timestep * NS)
-
-    # Building
-
-    def _compile(self, description: Description, world: World | None) -> mujoco.MjModel:
-        spec = build_spec(description)
-        for g in spec.geoms:
-            solid = g.contype != 0
-            # The robot touches the world and not itself.
-            g.contype, g.conaffinity = (2, 1) if solid else (0, 0)
-            g.group = SHAPE_GROUP if solid else VISUAL_GROUP
-        self._add_missing_soles(spec)
-        if world is None:
-            spec.worldbody.add_geom(name="world/floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[20, 20, 1], priority=1)
-        else:
-            add_world(spec, world)
-        for g in spec.geoms:
-            if g.name.startswith("world/"):
-                g.contype, g.conaffinity, g.group = 1, 2, WORLD_GROUP
-        self._add_servos(spec)
-        self._add_sensors(spec)
-        spec.option.timestep = self.config.timestep
-        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-        # Without these a standing foot creeps: soft contacts slide under any tangential load.
-        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        spec.option.impratio = 10.0
-        # A simulation that diverges shall be noticed, not start again at the origin.
-        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        return compile_spec(spec, description.source)
-
-    def _add_missing_soles(self, spec: mujoco.MjSpec) -> None:
-        """A foot whose collision mesh is not here stands on the polygon that the robot config gives."""
-        model = self.model.mj
-        for foot in self.robot.feet:
-            link = foot.frame
-            body = model.body(model.site_bodyid[self.model.frame_id(link)]).name
-            merged = [model.site(i).name for i in range(model.nsite) if model.body(model.site_bodyid[i]).name == body]
-            if any(g.contype != 0 for name in merged for g in spec.body(name).geoms):
-                continue
-            x, y = np.array(foot.polygon).T
-            size = [np.ptp(x) / 2, np.ptp(y) / 2, 0.01]
-            spec.body(link).add_geom(
-                type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=[x.min() + size[0], y.min() + size[1], 0.01],
-                contype=2, conaffinity=1, group=SHAPE_GROUP, mass=0.0,
-            )  # fmt: skip
-
-    def _add_servos(self, spec: mujoco.MjSpec) -> None:
-        n_delay = round(self.config.motor_delay / self.config.timestep)
-        for i, name in enumerate(self.model.joint_names):
-            servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            servo.set_to_pid(kp=self.joints.kp[i], kv=self.joints.kd[i], ctrlspec=_POS_VEL_FF)
-            limit = self.model.max_effort[i]
-            if np.isfinite(limit):
-                servo.forcelimited, servo.forcerange = True, [-limit, limit]
-            if n_delay:
-                servo.nsample, servo.delay = n_delay, n_delay * self.config.timestep
-            spec.joint(name).armature = self.joints.armature[i]
-
-    def _add_sensors(self, spec: mujoco.MjSpec) -> None:
-        kinds = mujoco.mjtSensor
-        wanted = [(f"imu{i}", imu.frame, _INERTIAL) for i, imu in enumerate(self.robot.imus)]
-        wanted += [(f"foot/{foot.name}", foot.frame, _FORCE) for foot in self.robot.feet]
-        model = self.model.mj
-        for name, frame, quantities in wanted:
-            # MuJoCo keeps a link that a sensor refers to as a body of its own, and there a force sensor reads
-            # nothing; so the sensor sits on the moving body, where the frame is.
-            site = self.model.frame_id(frame)
-            body = spec.body(model.body(model.site_bodyid[site]).name)
-            body.add_site(name=name, pos=model.site_pos[site], quat=model.site_quat[site])
-            for quantity in quantities:
-                spec.add_sensor(
-                    name=f"{name}/{quantity}", type=getattr(kinds, f"mjSENS_{quantity}"),
-                    objtype=mujoco.mjtObj.mjOBJ_SITE, objname=name,
-                )  # fmt: skip
-
-    def _differ(self) -> None:
-        """Draw this robot's differences from its description."""
-        c, m = self.config, self.mj
-        rng = np.random.default_rng([c.seed, 0])
-        mass = np.exp(c.mass_spread * rng.standard_normal(m.nbody))
-        m.body_mass *= mass
-        m.body_inertia *= mass[:, None]
-        dofs = self.model.dof_index
-        m.dof_frictionloss[dofs] *= np.exp(c.friction_spread * rng.standard_normal(self.model.n))
-        m.dof_damping[dofs] *= np.exp(c.friction_spread * rng.standard_normal(self.model.n))
-        m.dof_armature[dofs] *= np.exp(c.armature_spread * rng.standard_normal(self.model.n))
-        strength = 1.0 + c.strength_spread * rng.standard_normal(self.model.n)
-        m.actuator_biasprm[:, 1:3] *= strength[:, None]
-        mujoco.mj_setConst(m, self._scratch)
 
     def _stand(self) -> None:
         """Put the robot on its feet at ease and let it settle for a second.
@@ -250,22 +142,18 @@ class Plant:
         mujoco.mj_objectVelocity(self.mj, self.data, mujoco.mjtObj.mjOBJ_SITE, site, v, 1)
         return v[3:], v[:3]
 
-    def base_quat(self) -> Array:
-        """Attitude of the root link as a quaternion xyzw (4,)."""
-        return xyzw_from_wxyz(self.data.joint(ROOT_JOINT).qpos[3:7])
-
     def sensor(self, name: str) -> Array:
         """Ideal reading of a MuJoCo sensor of this plant (3,)."""
         return np.array(self.data.sensor(name).data)
 
     def imu(self, i: int) -> tuple[Array, Array]:
         """Ideal angular velocity [rad/s] and specific force [m/s²] (3,), (3,) of IMU i, in its frame."""
-        gyro, accel = (self.sensor(f"imu{i}/{quantity}") for quantity in _INERTIAL)
+        gyro, accel = (self.sensor(f"imu{i}/{quantity}") for quantity in INERTIAL)
         return gyro, accel
 
     def wrench(self, foot: str) -> tuple[Array, Array]:
         """Force [N] and torque [N m] (3,), (3,) of the foot on the leg (+z under load), about and in the sole frame."""
-        force, torque = (self.sensor(f"foot/{foot}/{quantity}") for quantity in _FORCE)
+        force, torque = (self.sensor(f"foot/{foot}/{quantity}") for quantity in FORCE)
         return -force, -torque
 
     def scan(self, frame: str, angles: Array, max_range: float) -> Array:
@@ -351,10 +239,7 @@ class Plant:
         mujoco.mj_setConst(self.mj, self._scratch)
 
 
-_INERTIAL = ("GYRO", "ACCELEROMETER")
-_FORCE = ("FORCE", "TORQUE")
 _FAULTY = (
     "body_mass", "body_ipos", "body_inertia", "dof_frictionloss", "dof_damping", "actuator_biasprm",
     "actuator_forcerange",
 )  # fmt: skip
-_POS_VEL_FF = 7

@@ -71,6 +71,7 @@ class RobotConfig:
     base_frame: str = param("", "frame whose pose is estimated; empty: the URDF's root link")
     feet: list[FootConfig] = param([], "what the robot stands on")
     imus: list[ImuConfig] = param([], "inertial sensors; the first drives the estimate")
+    scan_frame: str = param("", "frame of a planar laser scanner, for the simulated robot; empty: it has none")
     joints: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a joint")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
@@ -118,7 +119,7 @@ def check_names(config: RobotConfig, model: RobotModel, where: str) -> None:
     """
     frames = model.frames
     named = [(f"foot '{f.name}'", f.frame) for f in config.feet] + [("imu", i.frame) for i in config.imus]
-    named += [("base_frame", config.base_frame)] if config.base_frame else []
+    named += [(key, value) for key in ("base_frame", "scan_frame") if (value := getattr(config, key))]
     for what, frame in named:
         if frame not in frames:
             raise ConfigError(f"{where}: {what}: {unknown('frame', frame, frames)}")
