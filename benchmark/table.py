@@ -65,12 +65,15 @@ def as_json(rows: list[Row]) -> list[dict[str, object]]:
     return [asdict(r) | {"ratio": r.ratio, "met": r.met} for r in rows]
 
 
-def main(title: str, measure: Callable[[argparse.Namespace], list[Row]], *options: tuple[str, float, str]) -> None:
-    """Command line of one benchmark: numeric options (name, default, help), `--json OUT`."""
+def main(
+    title: str, measure: Callable[[argparse.Namespace], list[Row]], *options: tuple[str, float | str, str]
+) -> None:
+    """Command line of one benchmark: options (name, default, help) of the type of their default, `--json OUT`."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", metavar="OUT", default="")
     for name, default, text in options:
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default {default})")
+        shown = text if default == "" else f"{text} (default {default})"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=shown)
     a = parser.parse_args()
     rows = measure(a)
     show(title, rows)

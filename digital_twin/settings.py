@@ -45,7 +45,10 @@ class SynchronizerSettings(RobotSettings, SynchronizerConfig):
         0.0, "most virtual states a second; 0: one for each measurement", unit="Hz", low=0, high=5000
     )
     pose_rate: float = param(50.0, "of virtual/pose and /tf", unit="Hz", low=0.1, high=1000)
-    publish_tf: bool = param(True, "publish map→odom and odom→base on /tf (needs tf2_msgs)")
+    now_rate: float = param(
+        0.0, "of virtual/now/…, the state extrapolated to now; 0: none", unit="Hz", low=0, high=1000
+    )
+    publish_tf: bool = param(True, "publish map→odom, odom→base and base→base_footprint on /tf (needs tf2_msgs)")
 
 
 @dataclass(frozen=True)

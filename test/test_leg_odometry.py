@@ -50,7 +50,7 @@ def follow(robot, walker, seconds, config=None, loads=(300.0, 0.0)):
         q, qd, gyro, accel, p, R, v, w = walker.at(t)
         still = t < 1.0
         for foot in (0, 1):
-            odometry.wrench(foot, (260.0, 260.0)[foot] if still else loads[foot])
+            odometry.wrench(round(t * S), foot, (260.0, 260.0)[foot] if still else loads[foot])
         odometry.imu(round(t * S), gyro, accel)
         states.append((odometry.joints(round(t * S), q, qd), p, R, v, w))
     return odometry, states
@@ -114,7 +114,7 @@ def test_contact_is_a_schmitt_trigger(robot):
     weight = robot.model.mass * GRAVITY
     seen = []
     for share in (0.5, 0.15, 0.09, 0.15, 0.19, 0.21, 0.11):
-        o.wrench(0, share * weight)
+        o.wrench(0, 0, share * weight)
         seen.append(o._stands[0])
     assert seen == [True, True, False, False, False, True, True]
 
@@ -125,8 +125,8 @@ def test_without_an_imu_the_standing_foot_gives_the_attitude(robot):
     errors = []
     for k in range(800):
         q, qd, *_, p, R, v, w = walker.at(k * 0.005)
-        o.wrench(0, 500.0)
-        o.wrench(1, 0.0)
+        o.wrench(0, 0, 500.0)
+        o.wrench(0, 1, 0.0)
         errors.append(np.linalg.norm(log_so3(o.joints(k * 5_000_000, q, qd).rotation.T @ R)))
     assert max(errors) < 1e-6
 
@@ -152,7 +152,7 @@ def test_in_the_air_it_stays_where_it_is_and_grows_no_nan(robot):
     o = LegOdometry(robot.model, robot.config, LegOdometryConfig())
     for k in range(100):
         for foot in (0, 1):
-            o.wrench(foot, -5.0)
+            o.wrench(0, foot, -5.0)
         o.imu(k * 5_000_000, np.zeros(3), np.zeros(3) + 1e-3)
         b = o.joints(k * 5_000_000, robot.joints.stand + 0.001 * k, np.zeros(28))
     assert np.allclose(b.position, 0.0) and b.contacts == (False, False) and np.isfinite(b.rotation).all()

@@ -17,36 +17,37 @@ TICK = 5
 class Rig:
     """Plant, sensors and synchronizer at 200 Hz, a tracker at 50 Hz and 30 ms late."""
 
-    def __init__(self, robot, seed=1):
+    def __init__(self, robot, seed=1, config=None):
         self.plant = Plant(robot.description, robot.config, PlantConfig(seed=seed))
         self.sensors = Instruments(self.plant, InstrumentConfig(), 200.0)
-        self.sync = Synchronizer(robot.model, robot.config, SynchronizerConfig())
+        self.sync = Synchronizer(robot.model, robot.config, config or SynchronizerConfig())
         poses = load_script(REPOSITORY / "config/scripts/humanoid.yaml").poses
         config = ScriptConfig([StepConfig(1.5, hold="stand"), StepConfig(4.0, cycle="crouch", period=4.0)], poses)
         self.script = Script(config, self.plant.model, self.plant.joints.stand)
         self.late, self.moved = [], np.zeros(3)
         self.states = []
 
-    def run(self, seconds, imu=True, poses=True, drop=()):
+    def run(self, seconds, imu=True, poses=True, drop=(), efforts=True):
         for k in range(round(seconds * 200)):
             q, qd = self.script.sample(self.plant.time_ns / 1e9)
             self.plant.command(q, qd)
             self.plant.advance(TICK)
             stamp = self.plant.time_ns
             for i, foot in enumerate(self.plant.robot.feet):
-                self.sync.wrench(i, self.sensors.wrench(foot.name)[0])
+                self.sync.wrench(stamp, i, self.sensors.wrench(foot.name)[0])
             if imu:
                 self.sync.imu(stamp, *self.sensors.imu(0))
             q, qd, effort = self.sensors.joint_states()
             for name in drop:
                 q[self.plant.joint_of(name)] = np.nan
-            state = self.sync.joints(stamp, q, qd, effort)
+            state = self.sync.joints(stamp, q, qd, effort if efforts else None)
             if poses and k % 4 == 0:
                 p, R, covariance = self.sensors.external_pose()
                 self.late.append((stamp, p + self.moved, R, covariance))
             while self.late and self.late[0][0] <= stamp - 30_000_000:
                 self.sync.external_pose(*self.late.pop(0))
-            self.states.append((state, self.plant.frame_pose("base_link"), self.plant.joint_positions))
+            if state is not None:
+                self.states.append((state, self.plant.frame_pose("base_link"), self.plant.joint_positions))
         return self
 
     def errors(self):
@@ -68,7 +69,8 @@ def test_it_follows_a_squat(robot, seed):
     status = rig.sync.status()
     assert status.level == 0 and status.words == () and status.sync_error < 0.03
     assert status.contacts == {"left": True, "right": True}
-    assert np.allclose(status.gyro_bias, rig.sensors.gyro_bias[0], atol=2e-3)
+    bias = [status.values[f"gyro_bias_{axis}"] for axis in "xyz"]
+    assert np.allclose(bias, rig.sensors.gyro_bias[0], atol=2e-3)
 
 
 def test_outputs_bear_the_stamp_of_their_measurement(robot):
@@ -109,14 +111,57 @@ def test_below_the_threshold_it_is_quiet(robot):
     assert rig.sync.status().level == 0
 
 
-def test_late_and_repeated_joint_states_are_counted_and_change_nothing(robot):
+def test_late_joint_states_give_no_output_and_too_late_ones_are_counted(robot):
     rig = Rig(robot).run(0.5)
     stamp = rig.plant.time_ns
-    before = rig.sync._filter.q.copy()
     q, qd, effort = rig.sensors.joint_states()
-    assert rig.sync.joints(stamp, q + 1, qd, effort) is None
-    assert rig.sync.joints(stamp - 10_000_000, q + 1, qd, effort) is None
-    assert rig.sync.tally.rejected["joint_states/late"] == 2 and np.array_equal(rig.sync._filter.q, before)
+    assert rig.sync.joints(stamp - 10_000_000, q, qd, effort) is None
+    assert rig.sync.status().values["replayed"] == 1 and not rig.sync.tally.rejected
+    assert rig.sync.joints(stamp - 300_000_000, q + 1, qd, effort) is None
+    assert rig.sync.tally.rejected["joint_states/late"] == 1
+    rig.run(0.2)
+    assert rig.errors()[0].max() < 0.02
+
+
+def test_efforts_are_computed_where_none_are_reported(robot):
+    rig = Rig(robot).run(2.5, efforts=False)
+    error = rig.states[-1][0].effort - rig.plant.joint_efforts
+    assert np.sqrt(np.mean(error**2)) < 0.25 * np.sqrt(np.mean(rig.plant.joint_efforts**2))
+
+
+def test_the_robots_own_odom_is_fused_only_when_asked(robot):
+    for fuse in (False, True):
+        rig = Rig(robot, config=SynchronizerConfig(fuse_odom=fuse)).run(1.0)
+        before = rig.sync._base.state.ekf.velocity.copy()
+        rig.sync.odom(rig.plant.time_ns, np.array([0.02, 0.0, 0.0]), np.eye(3) * 1e-6)
+        assert (np.linalg.norm(rig.sync._base.state.ekf.velocity - before) > 1e-5) == fuse
+        rig.sync.odom(rig.plant.time_ns, np.array([50.0, 0.0, 0.0]), np.eye(3) * 1e-6)
+        assert rig.sync.tally.rejected["odom/outlier"] == fuse
+
+
+def test_the_state_can_be_asked_ahead_and_is_less_sure_there(robot):
+    rig = Rig(robot).run(3.0)
+    now = rig.sync.ahead(rig.plant.time_ns)
+    later = rig.sync.ahead(rig.plant.time_ns + 50_000_000)
+    assert now.stamp_ns == rig.plant.time_ns and later.stamp_ns == rig.plant.time_ns + 50_000_000
+    assert np.allclose(now.base.position, rig.states[-1][0].base.position)
+    expected = now.base.position + 0.05 * now.base.rotation @ now.base.velocity
+    assert np.allclose(later.base.position, expected, atol=2e-3)
+    assert (np.diag(later.base.covariance) > np.diag(now.base.covariance)).all()
+    far = rig.sync.ahead(rig.plant.time_ns + 10_000_000_000)
+    assert far.stamp_ns == rig.plant.time_ns + 500_000_000, "not further than half a second"
+    rig.run(0.05)
+    assert np.allclose(rig.states[-1][0].base.position, later.base.position, atol=0.01)
+
+
+def test_base_footprint_lies_between_the_soles(robot):
+    rig = Rig(robot).run(0.5)
+    floor, yaw = rig.sync.footprint(rig.states[-1][0].base)
+    assert floor[2] == pytest.approx(0.0, abs=0.005) and yaw == pytest.approx(0.0, abs=0.01)
+    k = robot.model.kinematics(["l_sole", "r_sole"])
+    k.update(rig.states[-1][0].q)
+    b = rig.states[-1][0].base
+    assert np.allclose(floor[:2], (b.position + k.position @ b.rotation.T).mean(axis=0)[:2], atol=1e-3)
 
 
 def test_silent_and_missing_joints_are_named(robot):

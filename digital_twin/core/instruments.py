@@ -18,8 +18,8 @@ from digital_twin.core.rotation import exp_so3
 class InstrumentConfig:
     """Errors of the simulated sensors. The noise of IMUs and encoders comes from the robot config."""
 
-    gyro_bias: float = param(0.003, "standard deviation of the gyro's constant bias", unit="rad/s", low=0, high=0.1)
-    accel_bias: float = param(0.05, "the same of the accelerometer's", unit="m/s²", low=0, high=2)
+    gyro_bias: float = param(0.01, "standard deviation of the gyro's constant bias", unit="rad/s", low=0, high=0.1)
+    accel_bias: float = param(0.1, "the same of the accelerometer's", unit="m/s²", low=0, high=2)
     encoder_offset: float = param(0.001, "standard deviation of a joint's zero", unit="rad", low=0, high=0.1)
     velocity_noise: float = param(0.01, "standard deviation of a reported joint speed", unit="rad/s", low=0, high=1)
     effort_noise: float = param(0.1, "standard deviation of a reported torque", unit="N·m", low=0, high=10)

@@ -1,8 +1,9 @@
-"""A Kalman filter per joint, all at once: position and speed from encoders that are quantised, noisy, or silent.
+"""A Kalman filter per joint, all at once: position, speed and acceleration from encoders that are quantised, noisy,
+or silent.
 
-The model is a constant speed disturbed by white acceleration. A joint that is not in a message is carried on by the
-model, its variance growing; after `silent_after` it is held where it is and marked. Once the messages come at a
-steady pace the gains no longer change, and are no longer computed.
+The model is Singer's (1970): an acceleration that keeps for a while and fades. A joint that is not in a message is
+carried on by the model, its variance growing; after `silent_after` it is held where it is and marked. Once the messages
+come at a steady pace the gains no longer change, and are no longer computed.
 
 Where nobody has said how fine an encoder is, its step is found: the least difference between readings.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.linalg import expm
 
 from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.config import param
@@ -20,46 +23,47 @@ from digital_twin.core.config import param
 NS = 1_000_000_000
 UNKNOWN_STEP = 0.002  # of an encoder of which nothing is known yet: 12 bits a turn are 0.0015 rad
 LESSONS = 1000
+SPEED = 1  # row of the speed
 
 
 @dataclass(frozen=True)
 class JointFilterConfig:
     """Tuning of the joint filter."""
 
-    acceleration: float = param(
-        10.0, "standard deviation of a joint's acceleration, white over 10 ms", unit="rad/s²", low=0.1, high=1e5
-    )
+    acceleration: float = param(10.0, "standard deviation of a joint's acceleration", unit="rad/s²", low=0.1, high=1e5)
+    fading: float = param(0.02, "time over which an acceleration fades", unit="s", low=1e-3, high=10)
     velocity_noise: float = param(0.05, "standard deviation of a reported speed", unit="rad/s", low=1e-4, high=10)
     silent_after: float = param(0.5, "a joint that has not reported for so long is marked", unit="s", low=0.01, high=60)
 
 
 class JointFilter:
-    """Positions and speeds of n joints.
+    """Positions, speeds and accelerations of n joints.
 
     Attributes:
-        q, qd: estimates [rad], [rad/s] (n,); NaN until a joint has reported once, then never again.
-        variance: (n, 2) of position and speed.
+        x: (3, n), rows [rad], [rad/s], [rad/s²]; positions NaN until a joint has reported once, then never again.
+        whitened: the last message's errors of position against the forecast, in standard deviations (n,); NaN where
+            a joint did not report.
     """
 
-    q: Array
-    qd: Array
+    x: Array
+    whitened: Array
     _raw: Array
     _steady: tuple[Array, ...]  # gains that have settled
 
     def __init__(self, n: int, encoder_noise: Array, encoder_resolution: Array, config: JointFilterConfig) -> None:
         self.config = config
         self._noise, self._unknown = encoder_noise, encoder_resolution <= 0.0
+        self.reading_variance = np.zeros(n)
         self._set_step(np.where(self._unknown, UNKNOWN_STEP, encoder_resolution))
         self._lessons = LESSONS if self._unknown.any() else 0
         self._r_velocity = config.velocity_noise**2
-        self._density = config.acceleration**2 * 0.01
         self._n = n
         self.reset()
 
     def _set_step(self, step: Array) -> None:
         # A quantised reading is off by up to half a step, evenly: variance step² / 12.
         self._step = step
-        self._r_position = np.maximum(self._noise**2 + step**2 / 12, 1e-12)
+        self.reading_variance[:] = np.maximum(self._noise**2 + step**2 / 12, 1e-12)
 
     def _learn_step(self, q: Array) -> None:
         """The least change of an encoder's reading is its step; a thousand readings are enough to see it."""
@@ -74,25 +78,65 @@ class JointFilter:
     def reset(self) -> None:
         """Forget everything; the next readings are taken as they are."""
         n = self._n
-        self.q = np.full(n, np.nan)
-        self.qd = np.zeros(n)
-        self._p00, self._p01, self._p11 = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.x = np.zeros((3, n))
+        self.x[0] = np.nan
+        self.whitened = np.full(n, np.nan)
+        self._P = np.zeros((n, 3, 3))
         self._raw = np.full(n, np.nan)
         self._seen, self._seen_ns = np.zeros(n, dtype=np.int64), 0
         self._stamp_ns: int | None = None
         self._rhythm: tuple[int, bool] = (0, False)
         self._settling = np.full(n, np.inf)
+        self._sigma = np.ones(n)
         self._steady = ()
+
+    _CHANGING = (
+        "x",
+        "whitened",
+        "_P",
+        "_raw",
+        "_seen",
+        "_seen_ns",
+        "_stamp_ns",
+        "_rhythm",
+        "_settling",
+        "_sigma",
+        "_steady",
+    )
+
+    def snapshot(self) -> tuple[object, ...]:
+        """All that changes; arrays are replaced here, never changed in place."""
+        return tuple(getattr(self, name) for name in self._CHANGING)
+
+    def restore(self, snapshot: tuple[object, ...]) -> None:
+        """Go back to a snapshot."""
+        for name, value in zip(self._CHANGING, snapshot, strict=True):
+            setattr(self, name, value)
+
+    @property
+    def q(self) -> Array:
+        """Positions [rad] (n,)."""
+        return np.asarray(self.x[0])
+
+    @property
+    def qd(self) -> Array:
+        """Speeds [rad/s] (n,)."""
+        return np.asarray(self.x[1])
+
+    @property
+    def qdd(self) -> Array:
+        """Accelerations [rad/s²] (n,)."""
+        return np.asarray(self.x[2])
 
     @property
     def known(self) -> Mask:
         """Which joints have ever reported (n,) of bool."""
-        return np.asarray(np.isfinite(self.q))
+        return np.asarray(np.isfinite(self.x[0]))
 
     @property
     def variance(self) -> Array:
-        """Variance of position [rad²] and speed [(rad/s)²] (n, 2)."""
-        return np.column_stack([self._p00, self._p11])
+        """Variance of position [rad²], speed [(rad/s)²] and acceleration [(rad/s²)²] (n, 3)."""
+        return np.diagonal(self._P, axis1=1, axis2=2)
 
     def silent(self, now_ns: int) -> Mask:
         """Which joints have reported once but not lately (n,) of bool."""
@@ -114,16 +158,18 @@ class JointFilter:
         self._rhythm, self._steady = rhythm, ()
         self._filter(dt, stamp_ns, q, qd)
 
-    def _follow(self, k: tuple[Array, ...], dt: float, q: Array, qd: Array | None) -> None:
+    def ahead(self, dt: float) -> tuple[Array, Array]:
+        """Positions and speeds dt [s] after the last message."""
+        x = _transition(dt, self.config.fading) @ self.x
+        return x[0], x[1]
+
+    def _follow(self, gains: tuple[Array, ...], dt: float, q: Array, qd: Array | None) -> None:
         """A step of a filter whose gains have settled: all joints report, at the pace at which they did before."""
-        predicted = self.q + dt * self.qd
-        error = q - predicted
-        if qd is None:
-            self.q, self.qd = predicted + k[0] * error, self.qd + k[1] * error
-            return
-        speed = self.qd + k[1] * error
-        error_speed = qd - speed
-        self.q, self.qd = predicted + k[0] * error + k[2] * error_speed, speed + k[3] * error_speed
+        x = _transition(dt, self.config.fading) @ self.x
+        error = q - x[0]
+        self.whitened = error / self._sigma
+        x = x + gains[0] * error
+        self.x = x if qd is None else x + gains[1] * (qd - x[1])
 
     def _filter(self, dt: float, stamp_ns: int, q: Array, qd: Array | None) -> None:
         """A step of the filter with its covariance."""
@@ -131,50 +177,66 @@ class JointFilter:
         everything = bool(fresh.all())
         if dt > 0.0:
             self._predict(dt, stamp_ns)
-        started = np.isfinite(self.q)
+        started = np.isfinite(self.x[0])
         if not started.all():
             self._start(fresh & ~started, q, qd)
-        k: tuple[Array, ...] = self._correct(
-            self._p00, self._p01, self._r_position, q - self.q, None if everything else fresh
-        )
+        self._sigma = np.sqrt(self._P[:, 0, 0] + self.reading_variance)
+        self.whitened = (q - self.x[0]) / self._sigma
+        gains: tuple[Array, ...] = (self._correct(0, self.reading_variance, q - self.x[0], fresh),)
         if qd is not None:
-            measured = None if everything and not math.isnan(qd.sum()) else np.isfinite(qd)
-            k += self._correct(self._p01, self._p11, self._r_velocity, qd - self.qd, measured)
-        settled = bool(np.all(np.abs(self._p11 - self._settling) <= 1e-4 * self._p11))
-        self._settling = self._p11
-        if everything:
-            self._seen[:] = stamp_ns
-            self._steady = k if settled else ()
-        else:
-            self._seen[fresh] = stamp_ns
+            gains += (self._correct(SPEED, self._r_velocity, qd - self.x[SPEED], np.isfinite(qd)),)
+        speed = self._P[:, SPEED, SPEED]
+        settled = bool(np.all(np.abs(speed - self._settling) <= 1e-4 * speed))
+        self._settling = speed
+        self._seen = np.where(fresh, stamp_ns, self._seen)
+        self._steady = gains if settled and everything else ()
 
     def _start(self, new: Mask, q: Array, qd: Array | None) -> None:
-        self.q = np.where(new, q, self.q)
-        self.qd = np.where(new, 0.0 if qd is None else np.nan_to_num(qd), self.qd)
-        self._p00 = np.where(new, self._r_position, self._p00)
-        self._p11 = np.where(new, self._r_velocity if qd is not None else 1.0, self._p11)
-        self._p01 = np.where(new, 0.0, self._p01)
+        fresh = np.stack([q, np.zeros(self._n) if qd is None else np.nan_to_num(qd), np.zeros(self._n)])
+        self.x = np.where(new, fresh, self.x)
+        P = np.zeros((self._n, 3, 3))
+        P[:, 0, 0] = self.reading_variance
+        P[:, 1, 1] = self._r_velocity if qd is not None else 1.0
+        P[:, 2, 2] = self.config.acceleration**2
+        self._P = np.where(new[:, None, None], P, self._P)
 
     def _predict(self, dt: float, now_ns: int) -> None:
         silent = self.silent(now_ns)
+        x = self.x
         if silent.any():
-            self.qd = np.where(silent, 0.0, self.qd)
-        self.q = self.q + dt * self.qd
-        d = self._density * dt
-        self._p00 = self._p00 + dt * (2.0 * self._p01 + dt * self._p11) + d * dt * dt / 3.0
-        self._p01 = self._p01 + dt * self._p11 + d * dt / 2.0
-        self._p11 = self._p11 + d
+            x = np.vstack([x[0], np.where(silent, 0.0, x[1:])])
+        F = _transition(dt, self.config.fading)
+        self.x = F @ x
+        self._P = F @ self._P @ F.T + self.config.acceleration**2 * _disturbance(round(dt, 4), self.config.fading)
 
-    def _correct(
-        self, a: Array, b: Array, r: Array | float, innovation: Array, mask: Mask | None
-    ) -> tuple[Array, Array]:
-        """A measurement of one component: `a`, `b` are its covariances with position and with speed. Returns gains."""
-        s = (a if a is self._p00 else b) + r
-        k0, k1 = a / s, b / s
-        if mask is not None:
-            k0, k1 = np.where(mask, k0, 0.0), np.where(mask, k1, 0.0)
-            innovation = np.where(mask, innovation, 0.0)
-        self.q = self.q + k0 * innovation
-        self.qd = self.qd + k1 * innovation
-        self._p00, self._p01, self._p11 = self._p00 - k0 * a, self._p01 - k0 * b, self._p11 - k1 * b
-        return k0, k1
+    def _correct(self, row: int, variance: Array | float, innovation: Array, mask: Mask) -> Array:
+        """A measurement of one row of x. Returns the gains (3, n)."""
+        P = self._P
+        k = np.where(mask[:, None], P[:, :, row] / (P[:, row, row] + variance)[:, None], 0.0)
+        self.x = self.x + k.T * np.where(mask, innovation, 0.0)
+        self._P = P - k[:, :, None] * P[:, None, row, :]
+        return np.asarray(k.T)
+
+
+def _transition(dt: float, fading: float) -> Array:
+    """Of position, speed and acceleration over dt [s], the acceleration fading as exp(−t / fading) (3, 3)."""
+    e = math.exp(-dt / fading)
+    lost = fading * (1.0 - e)
+    return np.array([[1.0, dt, fading * (dt - lost)], [0.0, 1.0, lost], [0.0, 0.0, e]])
+
+
+@lru_cache(maxsize=1024)
+def _disturbance(dt: float, fading: float) -> Array:
+    """Covariance that an acceleration of variance 1 adds over dt (3, 3), by van Loan's exponential (1978)."""
+    A = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0 / fading]])
+    M = np.zeros((6, 6))
+    M[:3, :3], M[3:, 3:] = -A, A.T
+    M[2, 5] = 2.0 / fading
+    # Long gaps: the exponential of −A would overflow long after the covariance has become a straight line.
+    steps = max(1, math.ceil(dt / (5.0 * fading)))
+    E = expm(M * (dt / steps))
+    F = E[3:, 3:].T
+    Q = once = F @ E[:3, 3:]
+    for _ in range(min(steps, 2000) - 1):
+        Q = F @ Q @ F.T + once
+    return np.asarray(Q)

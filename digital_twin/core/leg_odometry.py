@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.base_state import BaseState
 from digital_twin.core.config import param
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import RobotConfig
@@ -38,25 +39,6 @@ class LegOdometryConfig:
     velocity_noise: float = param(0.03, "error of the speed, for the covariance", unit="m/s", low=1e-4, high=10)
     turn_noise: float = param(0.02, "error of the rate of turn, for the covariance", unit="rad/s", low=1e-4, high=10)
     yaw_drift: float = param(0.01, "growth of the heading's error, for the covariance", unit="rad/√s", low=0, high=1)
-
-
-@dataclass
-class BaseState:
-    """The base frame in odom: pose, twist in the base frame, and how sure it is.
-
-    covariance: (6,) variances of x, y, z [m²], roll, pitch, yaw [rad²]; twist_covariance: (6,) of the twist.
-    contacts: whether each foot stands.
-    """
-
-    stamp_ns: int
-    position: Array
-    rotation: Array
-    velocity: Array
-    angular_velocity: Array
-    covariance: Array
-    twist_covariance: Array
-    contacts: tuple[bool, ...]
-    initialised: bool
 
 
 class LegOdometry:
@@ -93,14 +75,34 @@ class LegOdometry:
         """The attitude is an average over enough readings; before, the base is taken to stand still."""
         return self._age >= self.config.settling or not self._has_imu
 
+    _CHANGING = (
+        "position", "rotation", "gyro_bias", "_attitude_known", "_age", "_imu_stamp", "_joint_stamp", "_gyro", "_load",
+        "_stands", "_last", "_variance", "_has_imu", "_rest_time", "_still",
+    )  # fmt: skip
+
+    def snapshot(self) -> object:
+        """All that changes; `restore` takes it back."""
+        return tuple(getattr(self, name) for name in self._CHANGING)
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a snapshot."""
+        for name, value in zip(self._CHANGING, snapshot, strict=True):  # type: ignore[call-overload]
+            setattr(self, name, value)
+
+    def footprint(self, base: BaseState) -> tuple[Array, float]:
+        """base_footprint in odom: between the soles, at the height of the lower one (REP-120); position (3,), yaw."""
+        soles = base.position + self._kinematics.position @ base.rotation.T
+        if not len(soles):
+            return np.array([base.position[0], base.position[1], 0.0]), yaw_of(base.rotation)
+        return np.array([*soles[:, :2].mean(axis=0), soles[:, 2].min()]), yaw_of(base.rotation)
+
     # Inputs
 
-    def wrench(self, foot: int, load: float) -> None:
+    def wrench(self, stamp_ns: int, foot: int, load: float) -> None:
         """Load [N] on a foot, positive when it bears weight. A Schmitt trigger decides whether it stands."""
-        self._load[foot] = load
-        share = load / self._weight
+        self._load = [*self._load[:foot], load, *self._load[foot + 1 :]]
         limit = self.config.contact_off if self._stands[foot] else self.config.contact_on
-        self._stands[foot] = share > limit
+        self._stands = [*self._stands[:foot], load / self._weight > limit, *self._stands[foot + 1 :]]
 
     def imu(self, stamp_ns: int, gyro_in_base: Array, accel_in_base: Array) -> None:
         """One reading of the IMU, turned into the base frame: [rad/s] (3,), [m/s²] (3,)."""
@@ -133,14 +135,14 @@ class LegOdometry:
             old_p, _, old_rotation = self._last
             step = weights @ (feet_p @ rotation.T - old_p @ old_rotation.T)
             self.position = self.position - step
-            self._variance[:3] += (self.config.slip * np.linalg.norm(step)) ** 2
-        self._variance[5] += self.config.yaw_drift**2 * dt
+            self._variance = self._variance + np.array([(self.config.slip * np.linalg.norm(step)) ** 2] * 3 + [0.0] * 3)
+        self._variance = self._variance + np.array([0.0] * 5 + [self.config.yaw_drift**2 * dt])
         self._learn_bias(feet_R, weights, qd, dt)
         self._last, self._joint_stamp = (feet_p, feet_R, rotation), stamp_ns
         angular = self._gyro - self.gyro_bias
         return BaseState(
             stamp_ns, self.position.copy(), rotation, self._velocity(feet_p, qd, angular, weights), angular,
-            self._variance.copy(), self._twist_variance, tuple(self._stands), self.settled,
+            np.diag(self._variance), np.diag(self._twist_variance), tuple(self._stands), self.settled,
         )  # fmt: skip
 
     # Pieces

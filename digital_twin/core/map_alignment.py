@@ -56,6 +56,10 @@ class MapAlignment:
         self._P = np.zeros((4, 4))
         self._stamp_ns = 0
 
+    def forget_history(self) -> None:
+        """Odometry starts anew; the map stays where it is."""
+        self._odometry.clear()
+
     def remember(self, stamp_ns: int, position: Array, rotation: Array) -> None:
         """Keep one pose of odometry, of which a late external pose may speak."""
         if self._odometry and stamp_ns <= self._odometry[-1][0]:
@@ -70,11 +74,18 @@ class MapAlignment:
         return self.translation + R @ position, R @ rotation
 
     def pose_covariance(self, base: Array) -> Array:
-        """Variances (6,) of x, y, z, roll, pitch, yaw in the map, given those of odom (6,): the tracker bounds them."""
-        p = np.diag(self._P)
-        if not self.known:
-            return base
-        return np.array([p[0], p[1], p[2], base[3], base[4], p[3]])
+        """Covariance (6, 6) of the pose in the map, given that in odom (6, 6): the tracker bounds what drifts."""
+        turn = np.zeros((6, 6))
+        turn[:3, :3] = turn[3:, 3:] = rot_z(self.yaw)
+        out = np.asarray(turn @ base @ turn.T)
+        if self.known:
+            out[:3, :] = 0.0
+            out[:, :3] = 0.0
+            out[:3, :3] = self._P[:3, :3]
+            out[5, :] = 0.0
+            out[:, 5] = 0.0
+            out[5, 5] = self._P[3, 3]
+        return out
 
     def correct(self, stamp_ns: int, position: Array, rotation: Array, covariance: Array) -> PoseResult:
         """Take an external pose of the base frame: position (3,), rotation (3, 3), covariance (6, 6)."""

@@ -144,31 +144,29 @@ class RobotModel:
             qpos[m.qpos] = m.factor * q[m.leader] + m.offset
 
     def joint_columns(self, jacobian: Array) -> Array:
-        """From a Jacobian over all of MuJoCo's degrees of freedom (3, nv) the columns of the joints (3, n)."""
-        columns: Array = jacobian[:, self.dof_index].copy()
+        """From Jacobians over all of MuJoCo's degrees of freedom (…, nv) the columns of the joints (…, n)."""
+        columns: Array = jacobian[..., self.dof_index].copy()
         for m in self._mimic:
-            columns[:, m.leader] += m.factor * jacobian[:, m.dof]
+            columns[..., m.leader] += m.factor * jacobian[..., m.dof]
         return columns
 
-    def kinematics(self, frames: Sequence[str]) -> Kinematics:
-        """Forward kinematics of some frames relative to the base frame, with memory of its own."""
-        return Kinematics(self, frames)
+    def kinematics(self, frames: Sequence[str], origin: str = "") -> Kinematics:
+        """Forward kinematics of some frames relative to `origin` (empty: the base frame), with memory of its own."""
+        return Kinematics(self, frames, origin or self.base_frame)
 
 
 class Kinematics:
-    """Poses and Jacobians of frames relative to the base frame; one per thread.
+    """Poses and Jacobians of frames relative to a frame of the robot, the origin; one per thread.
 
-    After `update(q)`: `position[i]` (3,), `rotation[i]` (3, 3) = R_base_frame, and `jacobian(i)` of frame i.
+    After `update(q)`: `position[i]` (3,), `rotation[i]` (3, 3) = R_origin_frame, and `jacobian(i)` of frame i.
     """
 
-    def __init__(self, model: RobotModel, frames: Sequence[str]) -> None:
+    def __init__(self, model: RobotModel, frames: Sequence[str], origin: str) -> None:
         self.model = model
         self.frames = list(frames)
         self._ids = [model.frame_id(name) for name in frames]
-        self._base = model.frame_id(model.base_frame)
+        self._base = model.frame_id(origin)
         self._data = mujoco.MjData(model.mj)
-        self._jp = np.zeros((3, model.mj.nv))
-        self._jr = np.zeros((3, model.mj.nv))
         self.position = np.zeros((len(self._ids), 3))
         self.rotation = np.tile(np.eye(3), (len(self._ids), 1, 1))
         self._rows = np.array(self._ids, dtype=int)
@@ -176,6 +174,11 @@ class Kinematics:
         self._base_moves = bool(model.mj.site_bodyid[self._base] != model.mj.site_bodyid[root])
         self._R_root_base = np.eye(3)
         self._com_is_current = False
+
+    def moves(self, i: int) -> bool:
+        """Whether joints can move frame i against the origin."""
+        body = self.model.mj.site_bodyid
+        return bool(body[self._ids[i]] != body[self._base])
 
     def update(self, q: Array) -> None:
         """Compute all poses at joint positions q (n,) [rad or m]."""
@@ -189,20 +192,29 @@ class Kinematics:
         self._com_is_current = False
 
     def jacobian(self, i: int) -> tuple[Array, Array]:
-        """Translation and rotation Jacobians (3, n), (3, n) of frame i relative to, and in, the base frame.
+        """Translation and rotation Jacobians (3, n), (3, n) of frame i relative to, and in, the origin.
 
-        d/dt position[i] = Jp @ qd, and the angular velocity of the frame relative to the base is Jr @ qd.
+        d/dt position[i] = Jp @ qd, and the angular velocity of the frame relative to the origin is Jr @ qd.
         """
+        J = self.jacobians([i])[0]
+        return J[:3], J[3:]
+
+    def jacobians(self, frames: Sequence[int]) -> Array:
+        """Of several frames at once: (len(frames), 6, n), rows of translation, then of rotation, as of `jacobian`."""
         m, d = self.model.mj, self._data
         if not self._com_is_current:
             mujoco.mj_comPos(m, d)
             self._com_is_current = True
-        mujoco.mj_jacSite(m, d, self._jp, self._jr, self._ids[i])
-        jp, jr = self.model.joint_columns(self._jp), self.model.joint_columns(self._jr)
+        J = np.empty((len(frames), 6, m.nv))
+        for row, i in enumerate(frames):
+            mujoco.mj_jacSite(m, d, J[row, :3], J[row, 3:], self._ids[i])
         if self._base_moves:
-            mujoco.mj_jacSite(m, d, self._jp, self._jr, self._base)
-            base_r = self.model.joint_columns(self._jr)
-            r = d.site_xpos[self._ids[i]] - d.site_xpos[self._base]
-            jp -= self.model.joint_columns(self._jp) + np.cross(base_r, r, axis=0)
-            jr -= base_r
-        return self._R_root_base.T @ jp, self._R_root_base.T @ jr
+            own = np.empty((6, m.nv))
+            mujoco.mj_jacSite(m, d, own[:3], own[3:], self._base)
+            for row, i in enumerate(frames):
+                r = d.site_xpos[self._ids[i]] - d.site_xpos[self._base]
+                J[row, :3] -= np.cross(own[3:], r, axis=0)
+                J[row] -= own
+        joints = self.model.joint_columns(J)
+        turned = self._R_root_base.T @ joints.reshape(len(frames), 2, 3, -1)
+        return np.asarray(turned.reshape(len(frames), 6, -1))

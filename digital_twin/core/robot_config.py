@@ -39,8 +39,14 @@ class ImuConfig:
 
     frame: str = param(doc="sensor frame in the URDF")
     topic: str = param("imu/data", "topic of its sensor_msgs/Imu")
-    gyro_noise: float = param(2e-3, "white noise density of the gyro", unit="rad/s/√Hz", low=0, high=1)
-    accel_noise: float = param(2e-2, "white noise density of the accelerometer", unit="m/s²/√Hz", low=0, high=10)
+    gyro_noise: float = param(
+        2e-3, "noise density of the gyro, the robot's shaking included", unit="rad/s/√Hz", low=0, high=1
+    )
+    accel_noise: float = param(
+        0.15, "noise density of the accelerometer, the robot's shaking included", unit="m/s²/√Hz", low=0, high=10
+    )
+    gyro_range: float = param(34.9, "where the gyro saturates", unit="rad/s", low=0.1, high=1000)
+    accel_range: float = param(157.0, "where the accelerometer saturates", unit="m/s²", low=10, high=1e5)
     gyro_bias: tuple[float, float, float] = param((0.0, 0.0, 0.0), "known bias of the gyro", unit="rad/s")
     accel_bias: tuple[float, float, float] = param((0.0, 0.0, 0.0), "known bias of the accelerometer", unit="m/s²")
     rpy: tuple[float, float, float] = param((0.0, 0.0, 0.0), "how the sensor sits in its frame", unit="rad")

@@ -17,7 +17,7 @@ _SMALL = 1e-8
 
 def skew(v: ArrayLike) -> Array:
     """The matrix of the cross product: skew(v) @ u = v × u. v: (3,); returns (3, 3)."""
-    x, y, z = (float(c) for c in np.asarray(v, dtype=float))
+    x, y, z = np.asarray(v, dtype=float).tolist()
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
@@ -30,7 +30,7 @@ def cross(a: Array, b: Array) -> Array:
 
 def exp_so3(phi: ArrayLike) -> Array:
     """Rodrigues' formula: rotation vector [rad] (3,) to matrix (3, 3)."""
-    x, y, z = (float(c) for c in np.asarray(phi, dtype=float))
+    x, y, z = np.asarray(phi, dtype=float).tolist()
     a2 = x * x + y * y + z * z
     angle = math.sqrt(a2)
     if angle < 1e-4:  # Taylor: exact to double precision here
@@ -49,17 +49,23 @@ def exp_so3(phi: ArrayLike) -> Array:
 
 def log_so3(R: Array) -> Array:
     """Rotation matrix (3, 3) to rotation vector [rad] (3,), angle in [0, π]."""
+    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    if a + e + i > 2.0:  # below 60°: R − Rᵀ is 2 sin(angle) times the axis, well conditioned here
+        x, y, z = 0.5 * (h - f), 0.5 * (c - g), 0.5 * (d - b)
+        s = math.sqrt(x * x + y * y + z * z)
+        factor = 1.0 if s < _SMALL else math.asin(min(1.0, s)) / s
+        return np.array([x * factor, y * factor, z * factor])
     return rotvec_from_quat(quat_from_matrix(R))
 
 
 def rotvec_from_quat(q: ArrayLike) -> Array:
     """Unit quaternion xyzw (4,) to rotation vector [rad] (3,), angle in [0, π]."""
-    q = np.asarray(q, dtype=float)
-    if q[3] < 0.0:
-        q = -q
-    n = math.sqrt(float(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]))
-    factor = 2.0 / float(q[3]) if n < _SMALL else 2.0 * math.atan2(n, float(q[3])) / n
-    return np.asarray(q[:3] * factor)
+    x, y, z, w = np.asarray(q, dtype=float).tolist()
+    if w < 0.0:
+        x, y, z, w = -x, -y, -z, -w
+    n = math.sqrt(x * x + y * y + z * z)
+    factor = 2.0 / w if n < _SMALL else 2.0 * math.atan2(n, w) / n
+    return np.array([x * factor, y * factor, z * factor])
 
 
 def quat_from_matrix(R: Array) -> Array:
@@ -85,7 +91,7 @@ def matrix_from_quat(q: ArrayLike) -> Array:
     Raises:
         ValueError: when the quaternion has no direction (zero norm or not finite).
     """
-    x, y, z, w = (float(c) for c in np.asarray(q, dtype=float))
+    x, y, z, w = np.asarray(q, dtype=float).tolist()
     n = x * x + y * y + z * z + w * w
     if not n > 1e-12 or not math.isfinite(n):
         raise ValueError(f"quaternion [{x}, {y}, {z}, {w}] has no direction")

@@ -1,26 +1,38 @@
 """Where the robot is now: joint states, base in odom, and odom in the map, from what the bridge lets through.
 
-One output per joint measurement, bearing its stamp. Stamps and times of arrival are arguments: no clock is read here.
+One output per joint measurement, bearing its stamp. Measurements may come late and out of order: they are replayed in
+place. Stamps and times of arrival are arguments: no clock is read here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.base_config import BaseEstimatorConfig
+from digital_twin.core.base_estimator import BaseEstimator
+from digital_twin.core.base_state import BaseState
 from digital_twin.core.config import param
+from digital_twin.core.innovations import Innovations
+from digital_twin.core.inverse_dynamics import InverseDynamics
 from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
-from digital_twin.core.leg_odometry import BaseState, LegOdometry, LegOdometryConfig
 from digital_twin.core.map_alignment import MapAlignment, MapAlignmentConfig, PoseResult
 from digital_twin.core.model import RobotModel
+from digital_twin.core.replay import Replay
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.statistics import Tally
+from digital_twin.core.streams import Streams
 
 NS = 1_000_000_000
+WRENCH, IMU, JOINTS, ODOM = 0, 1, 2, 3  # in which order measurements of one stamp are taken
+EFFORT_TIME = 0.05  # [s] over which computed torques are averaged
+REPEATED = 5  # so many messages from the past in a row, and time itself has gone back
 
 
 @dataclass(frozen=True)
@@ -31,21 +43,29 @@ class SynchronizerConfig:
         0.05, "distance of the virtual pose from an external one above which the twin is out of step", unit="m",
         low=0.001, high=10,
     )  # fmt: skip
-    history: float = param(0.2, "how late an external pose may be", unit="s", low=0.02, high=5)
+    history: float = param(0.2, "how late a measurement may be", unit="s", low=0.02, high=5)
+    lost_after: float = param(
+        0.5, "after a longer hole in time (silence, or a jump of the clock) the estimate starts anew", unit="s",
+        low=0.1, high=60,
+    )  # fmt: skip
     silent_after: float = param(0.5, "joint states older than this are missed", unit="s", low=0.02, high=60)
     pose_age: float = param(1.0, "an external pose older than this is called stale", unit="s", low=0.05, high=60)
+    fuse_odom: bool = param(False, "take the velocity of the robot's own odom as a measurement")
+    odom_noise: float = param(0.05, "least standard deviation of that velocity", unit="m/s", low=1e-4, high=10)
+    estimate_effort: bool = param(True, "where the robot reports no torques, compute them by inverse dynamics")
     joints: JointFilterConfig = param(JointFilterConfig)
-    base: LegOdometryConfig = param(LegOdometryConfig)
+    base: BaseEstimatorConfig = param(BaseEstimatorConfig)
     map: MapAlignmentConfig = param(MapAlignmentConfig)
 
 
 @dataclass(frozen=True)
 class VirtualState:
-    """One output: joints [rad], [rad/s], [N m] (n,) (NaN: never reported) and the base, all of one stamp."""
+    """One output, all of one stamp: joints (n,) in [rad], [rad/s], [rad/s²], [N m] (NaN: not known), and the base."""
 
     stamp_ns: int
     q: Array
     qd: Array
+    qdd: Array
     effort: Array
     base: BaseState
 
@@ -55,7 +75,7 @@ class SyncStatus:
     """How well the twin follows, in numbers and in words.
 
     level: 0 OK, 1 warning, 2 error. sync_error [m]: from the last external pose; joint_error [rad]: the largest between
-    a filtered and a measured position; age [s] of the last joint states.
+    a filtered and a measured position; age [s] of the last joint states. values: everything else, by name.
     """
 
     level: int
@@ -66,68 +86,186 @@ class SyncStatus:
     contacts: dict[str, bool]
     silent_joints: tuple[str, ...]
     missing_joints: tuple[str, ...]
-    gyro_bias: Array
+    values: dict[str, float]
+
+
+class _Changing(NamedTuple):
+    filter: tuple[object, ...]
+    base: object
+    reported: Array
+    latest: VirtualState | None
 
 
 class Synchronizer:
-    """Feed it measurements with their stamps; `joints` returns the virtual state of each."""
+    """Feed it measurements with their stamps; `joints` returns the virtual state of each.
+
+    Attributes:
+        innovations: how measurements compare with what was forecast, as they come.
+        streams: what stamps and arrivals tell of each stream.
+        events: what happened and should be said aloud; whoever says it empties the list.
+    """
 
     def __init__(self, model: RobotModel, robot: RobotConfig, config: SynchronizerConfig, where: str = "") -> None:
         self.model, self.robot, self.config = model, robot, config
         noise = Joints(robot, model, where or "robot config")
         self._filter = JointFilter(model.n, noise.encoder_noise, noise.encoder_resolution, config.joints)
-        self._base = LegOdometry(model, robot, config.base)
+        self._base = BaseEstimator(model, robot, config.base, self._filter.reading_variance)
         self._map = MapAlignment(config.map, config.history + 0.1)
-        self._R_base_imu = self._mounting()
+        self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet])
+        self._reported = np.full(model.n, np.nan)  # efforts
+        self._latest: VirtualState | None = None
+        self._replay = Replay(self, config.history)
         self._pending: deque[tuple[int, Array, Array, Array]] = deque(maxlen=50)
-        self._effort = np.full(model.n, np.nan)
-        self._joint_error = 0.0
+        self._past: dict[str, int] = {}
         self._pose_result: PoseResult | None = None
         self._pose_stamp: int | None = None
+        self._joint_error = 0.0
         self._last: VirtualState | None = None
+        self.innovations = Innovations([f.name for f in robot.feet], model.joint_names)
+        self.streams = Streams()
         self.tally = Tally()
+        self.events: list[str] = []
         self.resyncs = 0
 
-    def _mounting(self) -> Array:
-        if not self.robot.imus:
-            return np.eye(3)
-        at_zero = self.model.kinematics([self.robot.imus[0].frame])
-        at_zero.update(np.zeros(self.model.n))
-        return np.array(at_zero.rotation[0])
+    # Turning back time
+
+    def snapshot(self) -> _Changing:
+        """What measurements change."""
+        return _Changing(self._filter.snapshot(), self._base.snapshot(), self._reported, self._latest)
+
+    def restore(self, s: _Changing) -> None:
+        """Go back."""
+        self._filter.restore(s.filter)
+        self._base.restore(s.base)
+        self._reported, self._latest = s.reported, s.latest
+
+    def _take(self, stream: str, stamp_ns: int, rank: int, apply: Callable[[], None]) -> bool:
+        """Put a measurement in its place in time. False: it is too late."""
+        newest = self._replay.newest
+        if newest is not None and stamp_ns - newest > self.config.lost_after * NS:
+            self._lost(stream, stamp_ns - newest)
+        if not self._replay.too_late(stamp_ns):
+            self._past[stream] = 0
+            return self._replay.add(stamp_ns, rank, apply)
+        self._past[stream] = self._past.get(stream, 0) + 1
+        if newest is not None and self._past[stream] >= REPEATED:
+            self._lost(stream, stamp_ns - newest)
+            return self._replay.add(stamp_ns, rank, apply)
+        self.tally.reject(stream, "late")
+        return False
+
+    def _lost(self, stream: str, jump_ns: int) -> None:
+        """A hole in time: what was known of speeds and attitude is worth nothing; the pose is kept."""
+        if self.streams.clock_jumped(stream, jump_ns):
+            what = f"the clock of {stream} jumped by {jump_ns / NS:+.2f} s"
+        else:
+            what = f"nothing was heard for {jump_ns / NS:.2f} s"
+        self.events.append(f"{what}: the estimate starts anew where it was")
+        self._restart()
+
+    def _restart(self) -> None:
+        self._filter.reset()
+        self._base.reset()
+        self._latest = self._last = None
+        self._past.clear()
+        self._pending.clear()
+        self._map.forget_history()
+        self._replay.clear()
+        self.streams.clear()
 
     # Inputs
 
-    def wrench(self, foot: int, force: Array) -> None:
+    def heard(self, stream: str, stamp_ns: int, arrival_ns: int) -> None:
+        """A message of this stream and stamp arrived now: for the timing of streams, and to know jumps of clocks."""
+        self.streams.heard(stream, stamp_ns, arrival_ns)
+
+    def wrench(self, stamp_ns: int, foot: int, force: Array) -> None:
         """Force [N] (3,) on a foot in its sole frame, positive z under load."""
-        self._base.wrench(foot, float(force[2]))
+        load = float(force[2])
+        if not math.isfinite(load):
+            self.tally.reject(self.robot.feet[foot].name, "not finite")
+            return
+        self._take(self.robot.feet[foot].name, stamp_ns, WRENCH, lambda: self._base.wrench(stamp_ns, foot, load))
 
     def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
         """A reading of the first IMU, in its frame: [rad/s] (3,), [m/s²] (3,)."""
-        self._base.imu(stamp_ns, self._R_base_imu @ gyro, self._R_base_imu @ accel)
+        if not math.isfinite(float(gyro.sum() + accel.sum())):
+            self.tally.reject("imu", "not finite")
+            return
+        self._take("imu", stamp_ns, IMU, lambda: self._base.imu(stamp_ns, gyro, accel))
+
+    def odom(self, stamp_ns: int, velocity: Array, covariance: Array) -> None:
+        """The robot's own estimate of its base's velocity, in the base frame [m/s] (3,), (3, 3); if it is to be used."""
+        if not self.config.fuse_odom:
+            return
+        if not np.isfinite(velocity).all():
+            self.tally.reject("odom", "not finite")
+            return
+        noise = np.diag(np.maximum(np.nan_to_num(np.diag(covariance)), self.config.odom_noise**2))
+        self._take("odom", stamp_ns, ODOM, lambda: self._odom(velocity, noise))
+
+    def _odom(self, velocity: Array, noise: Array) -> None:
+        result = self._base.body_velocity(velocity, noise)
+        if result is not None and result.weight < 1.0:
+            self.tally.reject("odom", "outlier")
 
     def joints(self, stamp_ns: int, q: Array, qd: Array | None, effort: Array | None) -> VirtualState | None:
         """Joint positions [rad] (n,), NaN where missing; speeds and efforts likewise, or None.
 
-        Returns None for a measurement that is older than the last one, which is counted.
+        Returns None while there is no estimate yet, and for a measurement older than the last, which is replayed.
         """
-        if self._last is not None and stamp_ns <= self._last.stamp_ns:
-            self.tally.reject("joint_states", "late")
+        if not self._take("joint_states", stamp_ns, JOINTS, lambda: self._joints(stamp_ns, q, qd, effort)):
             return None
-        self._filter.update(stamp_ns, q, qd)
-        if effort is not None:
-            self._effort = np.where(np.isfinite(effort), effort, self._effort)
-        filtered = self._filter.q
-        self._joint_error = float(np.nanmax(np.abs(filtered - q), initial=0.0))
-        base = self._base.joints(stamp_ns, np.nan_to_num(filtered), self._filter.qd)
-        self._map.remember(stamp_ns, base.position, base.rotation)
+        state = self._latest
+        if state is None or state.stamp_ns != stamp_ns or (self._last and stamp_ns <= self._last.stamp_ns):
+            return None
+        self._joint_error = float(np.nanmax(np.abs(state.q - q), initial=0.0))
+        self._map.remember(stamp_ns, state.base.position, state.base.rotation)
         while self._pending and self._pending[0][0] <= stamp_ns:
             self._take_pose(*self._pending.popleft())
-        self._last = VirtualState(stamp_ns, filtered, self._filter.qd, self._effort, base)
-        return self._last
+        self.innovations.add(self._base.corrections, self._filter.whitened)
+        self._last = state
+        return state
+
+    def _joints(self, stamp_ns: int, q: Array, qd: Array | None, effort: Array | None) -> None:
+        """Apply one joint measurement to the filters."""
+        f = self._filter
+        f.update(stamp_ns, q, qd)
+        if effort is not None:
+            self._reported = np.where(np.isfinite(effort), effort, self._reported)
+        # The base takes the readings themselves, whose errors are white; those of filtered positions are not.
+        used = np.where(np.isfinite(q), q, np.nan_to_num(f.q))
+        base = self._base.joints(stamp_ns, used, f.qd)
+        if self._base.turn is not None:
+            by_gyro, gyro_ns, by_leg, leg_ns = self._base.turn
+            self.streams.turned(0, gyro_ns, by_gyro)
+            self.streams.turned(1, leg_ns, by_leg)
+        if base is not None:
+            self._latest = VirtualState(stamp_ns, f.q, f.qd, f.qdd, self._efforts(base), base)
+
+    def _efforts(self, base: BaseState) -> Array:
+        if not self.config.estimate_effort or not math.isnan(float(self._reported.sum())):
+            return self._reported
+        f, estimator = self._filter, self._base
+        if not f.known.all() or not base.initialised:
+            return self._reported
+        now = self._dynamics.efforts(base, estimator.acceleration(), f.q, f.qd, f.qdd, estimator.loads())
+        # Accelerations are noisy; a motor's torque that matters lasts longer than this.
+        last = self._latest
+        if last is None or math.isnan(float(last.effort.sum())):
+            computed = now
+        else:
+            dt = (base.stamp_ns - last.stamp_ns) / NS
+            computed = last.effort + dt / (dt + EFFORT_TIME) * (now - last.effort)
+        return np.where(np.isfinite(self._reported), self._reported, computed)
 
     def external_pose(self, stamp_ns: int, position: Array, rotation: Array, covariance: Array) -> None:
         """A pose of the base frame in the map: position [m] (3,), rotation (3, 3), covariance (6, 6)."""
-        if self._last is None or stamp_ns > self._last.stamp_ns:
+        if not (np.isfinite(position).all() and np.isfinite(rotation).all() and np.isfinite(covariance).all()):
+            self.tally.reject("external_pose", "not finite")
+        elif float(np.linalg.eigvalsh(0.5 * (covariance + covariance.T))[0]) < -1e-9:
+            self.tally.reject("external_pose", "covariance")
+        elif self._last is None or stamp_ns > self._last.stamp_ns:
             self._pending.append((stamp_ns, position, rotation, covariance))
         else:
             self._take_pose(stamp_ns, position, rotation, covariance)
@@ -141,60 +279,90 @@ class Synchronizer:
 
     def resync(self) -> None:
         """Start again from what the sensors say now. The pose in odom stays where it is, so that odom does not jump."""
-        self._filter.reset()
-        self._base.reset()
+        self._restart()
         self._map.reset()
-        self._pending.clear()
         self._pose_result = self._pose_stamp = None
         self.resyncs += 1
 
     # Outputs
 
+    def ahead(self, now_ns: int) -> VirtualState | None:
+        """The last state extrapolated to now, at most `silent_after`, its covariance grown by what that leaves open."""
+        self._replay.settle()
+        s = self._latest
+        if s is None:
+            return None
+        dt = min(max(0, now_ns - s.stamp_ns), round(self.config.silent_after * NS))
+        q, qd = self._filter.ahead(dt / NS)
+        base = self._base.ahead(s.stamp_ns + dt, qd)
+        return s if base is None else VirtualState(base.stamp_ns, q, qd, s.qdd, s.effort, base)
+
     def map_pose(self, state: VirtualState) -> tuple[Array, Array, Array]:
-        """The base frame in the map: position (3,), rotation (3, 3), variances (6,)."""
+        """The base frame in the map: position (3,), rotation (3, 3), covariance (6, 6)."""
         position, rotation = self._map.apply(state.base.position, state.base.rotation)
         return position, rotation, self._map.pose_covariance(state.base.covariance)
+
+    def joint_details(self, state: VirtualState) -> Array:
+        """Accelerations [rad/s²], then variances of positions, speeds and accelerations (4 n,)."""
+        return np.concatenate([state.qdd, self._filter.variance.T.ravel()])
 
     def map_to_odom(self) -> tuple[Array, float]:
         """Translation [m] (3,) and yaw [rad] of map→odom."""
         return self._map.translation, self._map.yaw
 
+    def footprint(self, base: BaseState) -> tuple[Array, float]:
+        """base_footprint in odom (REP-120): between the soles, at the height of the lower one; position (3,), yaw."""
+        return self._base.footprint(base)
+
     def status(self, now_ns: int | None = None) -> SyncStatus:
         """How it stands; `now_ns` is the time by which ages are judged, the last stamp when None."""
         names = self.model.joint_names
         last = self._last
+        known = self._filter.known
+        missing = tuple(n for n, k in zip(names, known, strict=True) if not k)
         if last is None:
-            return SyncStatus(
-                1, ("no joint states yet",), math.nan, math.nan, math.nan, {}, (), tuple(names), np.zeros(3)
-            )
+            waiting = "waiting for the IMU" if known.any() else "no joint states yet"
+            return SyncStatus(1, (waiting,), math.nan, math.nan, math.nan, {}, (), missing, self._values())
         now = last.stamp_ns if now_ns is None else now_ns
-        words: list[str] = []
-        level = 0
-        error = self._pose_result.error if self._pose_result else math.nan
-        if error > self.config.sync_error_threshold:
-            level = 2
-            words.append(
-                f"out of step: the virtual pose is {100 * error:.1f} cm from the external one "
-                f"(limit {100 * self.config.sync_error_threshold:.1f} cm); call ~/resync to start again from it"
-            )
-        if self._pose_stamp is not None and now - self._pose_stamp > self.config.pose_age * NS:
-            level = max(level, 1)
-            words.append(f"no external pose for {(now - self._pose_stamp) / NS:.1f} s")
         age = (now - last.stamp_ns) / NS
-        if age > self.config.silent_after:
-            level = 2
-            words.append(f"no joint states for {age:.1f} s")
-        if not last.base.initialised:
-            level = max(level, 1)
-            words.append("finding the attitude")
+        error = self._pose_result.error if self._pose_result else math.nan
         silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)
-        if silent and age <= self.config.silent_after:
-            level = max(level, 1)
-            words.append(f"silent joints, held where they were: {', '.join(silent)}")
-        missing = tuple(n for n, k in zip(names, self._filter.known, strict=True) if not k)
-        feet = [f.name for f in self.robot.feet]
-        contacts = dict(zip(feet, last.base.contacts, strict=True))
-        return SyncStatus(
-            level, tuple(words), error, self._joint_error, age, contacts, silent, missing,
-            self._base.gyro_bias.copy(),
-        )  # fmt: skip
+        level, words = self._judge(now, age, error, silent, last)
+        contacts = dict(zip([f.name for f in self.robot.feet], last.base.contacts, strict=True))
+        return SyncStatus(level, words, error, self._joint_error, age, contacts, silent, missing, self._values())
+
+    def _judge(
+        self, now: int, age: float, error: float, silent: tuple[str, ...], last: VirtualState
+    ) -> tuple[int, tuple[str, ...]]:
+        c = self.config
+        found: list[tuple[int, str]] = []
+        if error > c.sync_error_threshold:
+            found.append((
+                2, f"out of step: the virtual pose is {100 * error:.1f} cm from the external one "
+                f"(limit {100 * c.sync_error_threshold:.1f} cm); call ~/resync to start again from it",
+            ))  # fmt: skip
+        if self._pose_stamp is not None and now - self._pose_stamp > c.pose_age * NS:
+            found.append((1, f"no external pose for {(now - self._pose_stamp) / NS:.1f} s"))
+        if age > c.silent_after:
+            found.append((2, f"no joint states for {age:.1f} s"))
+        elif silent:
+            found.append((1, f"silent joints, held where they were: {', '.join(silent)}"))
+        if not last.base.initialised:
+            found.append((1, "unsure: attitude or velocity are not known well (yet)"))
+        if age <= c.silent_after:
+            for name in self._base.doubted:
+                found.append((1, f"the {name} foot slips, or does not stand although its sensor says so"))
+            without = now - self._base.imu_stamp
+            if self.robot.imus and without > c.silent_after * NS:
+                since = f" for {without / NS:.1f} s" if self._base.imu_stamp > 0 else ""
+                found.append((1, f"no IMU{since}: the legs alone carry the base"))
+        return max((level for level, _ in found), default=0), tuple(text for _, text in found)
+
+    def _values(self) -> dict[str, float]:
+        """Biases, consistency, timing: numbers by name."""
+        base = self._base
+        values = {f"gyro_bias_{axis}": float(b) for axis, b in zip("xyz", base.gyro_bias, strict=True)}
+        values |= {f"accel_bias_{axis}": float(b) for axis, b in zip("xyz", base.accel_bias, strict=True)}
+        values |= {"leg_noise": base.leg_noise, "feet_dropped": base.dropped, "doubts": base.doubts}
+        values["replayed"] = self._replay.replayed
+        return values | self.innovations.values() | self.streams.values()

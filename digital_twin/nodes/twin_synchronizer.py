@@ -1,7 +1,8 @@
 """twin_synchronizer: where is the robot now?
 
 Reads physical/…, publishes virtual/joint_states and virtual/odom for each joint measurement, bearing its stamp,
-virtual/pose in the map, /tf, and how well it follows on twin/sync_status.
+virtual/pose in the map, /tf, how well it follows on twin/sync_status, and each measurement against its forecast on
+twin/innovations.
 """
 
 from __future__ import annotations
@@ -9,25 +10,21 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped, WrenchStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, JointState
 from std_srvs.srv import Trigger
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.rotation import matrix_from_quat, quat_from_matrix
+from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.statistics import Recent
 from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.robots import Robot, load_robot
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, JointStateWriter
+from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import INTERNAL
+from digital_twin.ros.virtual_topics import MapTopics, StateTopics
 from digital_twin.settings import SynchronizerSettings
-
-try:  # not among the wheels of PyPI
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
 
 
 class TwinSynchronizer(TwinNode[SynchronizerSettings]):
@@ -37,31 +34,25 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         super().__init__("twin_synchronizer", SynchronizerSettings, "twin/sync_status")
         s = self.settings
         robot = load_robot(s.robot_description, s.robot_config)
-        self._core = Synchronizer(robot.model, robot.config, s, robot.where)
-        self._names = robot.model.joint_names
+        model = robot.model
+        self._core = Synchronizer(model, robot.config, s, robot.where)
         self._latency = Recent()
         self._next_ns = self._next_pose_ns = 0
         self._codec = JointStateCodec(JointState)
-        self._writers: dict[bytes, JointStateWriter] = {}
-        self._index_of = robot.model.joint_index
+        self._n, self._index_of = model.n, model.joint_index
         self._order: tuple[tuple[str, ...], Array] = ((), np.zeros(0, dtype=np.intp))
-        self._frames(robot.model.base_frame)
+        self._state_out = StateTopics(self, "virtual", model.joint_names, model.base_frame)
+        self._map_out = MapTopics(self, model.base_frame, s.publish_tf)
+        self._innovations_out = self.talk_labelled("twin/innovations", self._core.innovations.labels)
+        labels = [
+            f"{kind}/{name}" for kind in ("acceleration", "q_var", "qd_var", "qdd_var") for name in model.joint_names
+        ]
+        self._details_out = self.talk_labelled("virtual/joint_details", labels)
+        if s.now_rate > 0.0:
+            self._now_out = StateTopics(self, "virtual/now", model.joint_names, model.base_frame)
+            self.every(1.0 / s.now_rate, self._publish_now)
         self._subscribe(robot)
         self.create_service(Trigger, "~/resync", self._resync)
-
-    def _frames(self, base: str) -> None:
-        self._base, self._odom, self._map = self.frame(base), self.frame("odom"), self.frame("map")
-        odometry = DoublesCodec(Odometry, 85, child_frame=True)
-        self._odom_writer = odometry.writer(self._odom, self._base)
-        self._pose_writer = DoublesCodec(PoseWithCovarianceStamped, 43).writer(self._map)
-        self._joints_out = self.talk(JointState, "virtual/joint_states", INTERNAL)
-        self._odom_out = self.talk(Odometry, "virtual/odom", INTERNAL)
-        self._pose_out = self.talk(PoseWithCovarianceStamped, "virtual/pose", INTERNAL)
-        self._tf_out = None
-        if self.settings.publish_tf and TFMessage is None:
-            self.get_logger().warning("tf2_msgs is not installed: /tf is not published")
-        elif self.settings.publish_tf:
-            self._tf_out = self.talk(TFMessage, "/tf", INTERNAL)
 
     def _subscribe(self, robot: Robot) -> None:
         self.listen(JointState, "physical/joint_states", self._joints, INTERNAL)
@@ -70,6 +61,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
 
             def on_imu(data: bytes) -> None:
                 m = imu.read(data)
+                self._core.heard("imu", m.stamp_ns, self.now_ns())
                 self._core.imu(m.stamp_ns, m.values[13:16], m.values[25:28])
 
             self.listen(Imu, f"physical/{robot.config.imus[0].topic}", on_imu, INTERNAL)
@@ -77,8 +69,10 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         for i, foot in enumerate(robot.config.feet):
             if foot.wrench_topic:
 
-                def on_wrench(data: bytes, i: int = i) -> None:
-                    self._core.wrench(i, wrench.read(data).values[:3])
+                def on_wrench(data: bytes, i: int = i, name: str = foot.name) -> None:
+                    m = wrench.read(data)
+                    self._core.heard(name, m.stamp_ns, self.now_ns())
+                    self._core.wrench(m.stamp_ns, i, m.values[:3])
 
                 self.listen(WrenchStamped, f"physical/{foot.wrench_topic}", on_wrench, INTERNAL)
         pose = DoublesCodec(PoseWithCovarianceStamped, 43)
@@ -86,20 +80,35 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         def on_pose(data: bytes) -> None:
             m = pose.read(data)
             v = m.values
-            self._core.external_pose(m.stamp_ns, v[:3], matrix_from_quat(v[3:7]), v[7:43].reshape(6, 6))
+            self._core.heard("external_pose", m.stamp_ns, self.now_ns())
+            try:
+                rotation = matrix_from_quat(v[3:7])
+            except ValueError:
+                self.tally.reject("external_pose", "quaternion")
+                return
+            self._core.external_pose(m.stamp_ns, v[:3], rotation, v[7:43].reshape(6, 6))
 
         self.listen(PoseWithCovarianceStamped, "physical/external_pose", on_pose, INTERNAL)
+        if self.settings.fuse_odom:
+            odometry = DoublesCodec(Odometry, 85, child_frame=True)
+
+            def on_odom(data: bytes) -> None:
+                m = odometry.read(data)
+                self._core.heard("odom", m.stamp_ns, self.now_ns())
+                self._core.odom(m.stamp_ns, m.values[43:46], m.values[49:85].reshape(6, 6)[:3, :3])
+
+            self.listen(Odometry, "physical/odom", on_odom, INTERNAL)
 
     # Each joint measurement
 
     def _in_model_order(self, values: Array) -> Array | None:
         """Values of a message in the order of the model (n,), NaN where there is none; None when they do not fit."""
-        order, n = self._order[1], len(self._names)
+        order = self._order[1]
         if len(values) != len(order) or not len(values):
             return None
-        out = np.full(n + 1, np.nan)  # the last place takes joints that are not of this robot
+        out = np.full(self._n + 1, np.nan)  # the last place takes joints that are not of this robot
         out[order] = values
-        return out[:n]
+        return out[: self._n]
 
     def _joints(self, data: bytes) -> None:
         start = time.perf_counter_ns()
@@ -110,6 +119,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         if q is None:
             self.tally.reject("physical/joint_states", "size")
             return
+        self._core.heard("joint_states", m.stamp_ns, self.now_ns())
         state = self._core.joints(m.stamp_ns, q, qd, effort)
         if state is None:
             return
@@ -131,36 +141,17 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         return True
 
     def _publish(self, state: VirtualState) -> None:
-        known = np.isfinite(state.q)
-        key = known.tobytes()
-        writer = self._writers.get(key)
-        if writer is None:
-            names = tuple(name for name, k in zip(self._names, known, strict=True) if k)
-            writer = self._writers[key] = self._codec.writer(names)
-        effort = state.effort[known]
-        self._joints_out(
-            writer.write(state.stamp_ns, state.q[known], state.qd[known], effort if np.isfinite(effort).all() else None)
-        )
-        self._odom_out(self._odom_writer.write(state.stamp_ns, _odometry(state)))
+        self._state_out.publish(state)
+        self._innovations_out(state.stamp_ns, lambda: self._core.innovations.latest)
+        self._details_out(state.stamp_ns, lambda: self._core.joint_details(state))
         if state.stamp_ns >= self._next_pose_ns or state.stamp_ns < self._next_pose_ns - 1_000_000_000:
             self._next_pose_ns = state.stamp_ns + round(1e9 / self.settings.pose_rate)
-            self._publish_pose(state)
+            self._map_out.publish(self._core, state)
 
-    def _publish_pose(self, state: VirtualState) -> None:
-        position, rotation, variance = self._core.map_pose(state)
-        values = np.concatenate([position, quat_from_matrix(rotation), np.diag(variance).ravel()])
-        self._pose_out(self._pose_writer.write(state.stamp_ns, values))
-        if self._tf_out is not None:
-            translation, yaw = self._core.map_to_odom()
-            base = state.base
-            self._tf_out(
-                TFMessage(
-                    transforms=[
-                        _transform(state.stamp_ns, self._map, self._odom, translation, np.array([0, 0, np.sin(yaw / 2), np.cos(yaw / 2)])),
-                        _transform(state.stamp_ns, self._odom, self._base, base.position, quat_from_matrix(base.rotation)),
-                    ]
-                )
-            )  # fmt: skip
+    def _publish_now(self) -> None:
+        state = self._core.ahead(self.now_ns())
+        if state is not None:
+            self._now_out.publish(state)
 
     # Around
 
@@ -173,36 +164,16 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How well the twin follows."""
         s = self._core.status(self.now_ns())
+        while self._core.events:
+            self.get_logger().warning(self._core.events.pop(0))
         for reason, count in self._core.tally.rejected.items():
             self.tally.rejected[reason] = count
         values: dict[str, object] = {f"latency_ms/{k}": v for k, v in self._latency.summary().items()}
         values |= {f"contact/{foot}": int(stands) for foot, stands in s.contacts.items()}
         values |= {"sync_error_m": s.sync_error, "joint_error_rad": s.joint_error, "resyncs": self._core.resyncs}
-        values |= {f"gyro_bias_{axis}": float(b) for axis, b in zip("xyz", s.gyro_bias, strict=True)}
         values |= {"missing_joints": " ".join(s.missing_joints), "silent_joints": " ".join(s.silent_joints)}
         values["age_s"] = s.age
-        return s.level, "; ".join(s.words), values
-
-
-def _odometry(state: VirtualState) -> Array:
-    """The 85 numbers of an Odometry: pose and twist (in the child frame) with their covariances."""
-    b = state.base
-    out = np.zeros(85)
-    out[:3], out[3:7] = b.position, quat_from_matrix(b.rotation)
-    out[7:43:7] = b.covariance
-    out[43:46], out[46:49] = b.velocity, b.angular_velocity
-    out[49:85:7] = b.twist_covariance
-    return out
-
-
-def _transform(stamp_ns: int, parent: str, child: str, position: Array, quaternion: Array) -> TransformStamped:
-    t = TransformStamped()
-    t.header.stamp.sec, t.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
-    t.header.frame_id, t.child_frame_id = parent, child
-    t.transform.translation.x, t.transform.translation.y, t.transform.translation.z = map(float, position)
-    r = t.transform.rotation
-    r.x, r.y, r.z, r.w = map(float, quaternion)
-    return t
+        return s.level, "; ".join(s.words), values | s.values
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import rclpy
@@ -20,11 +20,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Float64MultiArray
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.config import flatten
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.statistics import Loop, Rate, Tally
 from digital_twin.ros.cdr import MalformedError
+from digital_twin.ros.labelled import LabelledWriter
 from digital_twin.ros.parameters import declare
 from digital_twin.ros.qos import INTERNAL
 
@@ -85,6 +88,22 @@ class TwinNode(Node, Generic[S]):
         def send(message: Any) -> None:
             rate.count += 1
             publish(message)
+
+        return send
+
+    def talk_labelled(self, topic: str, labels: Sequence[str]) -> Callable[[int, Callable[[], Array]], None]:
+        """A publisher of stamped, labelled numbers: Float64MultiArray, since no standard message has them.
+
+        Its first two numbers are the stamp's seconds and nanoseconds. While nobody listens nothing is computed.
+        """
+        publisher: Publisher = self.create_publisher(Float64MultiArray, topic, INTERNAL)
+        rate = self._rates.setdefault(topic, Rate())
+        writer = LabelledWriter(labels)
+
+        def send(stamp_ns: int, values: Callable[[], Array]) -> None:
+            if publisher.get_subscription_count():
+                rate.count += 1
+                publisher.publish(writer.write(stamp_ns, values()))
 
         return send
 

@@ -1,0 +1,185 @@
+"""The obvious alternative to the invariant filter: an error-state quaternion EKF, to be compared with.
+
+Bloesch, Hutter, Hoepflinger, Leutenegger, Gehring, Remy, Siegwart: "State estimation for legged robots: consistent
+fusion of leg kinematics and IMU", RSS 2012; the attitudes of the feet as in Rotella, Bloesch, Righetti, Schaal, "State
+estimation for a humanoid robot", IROS 2014.
+
+It is the plain one: Jacobians are taken at the latest estimate, without constraints that keep what cannot be observed
+unobservable. The attitude's error is local, R = R̂ exp(θ), F_i = F̂_i exp(φ_i); all other errors are differences. Measurements are
+compared in the body's frame. Its order is (θ, v, p, d_1 … d_k), gyro bias, accelerometer bias, (φ_1 … φ_k). A quaternion
+and its matrix say the same, so the state is the one that the invariant filter keeps, with the matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtrs
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.invariant_ekf import GRAVITY, P_, R_, V_, Correction, EkfState, InvariantEkf
+from digital_twin.core.rotation import exp_so3, log_so3, skew
+
+_EYE = np.eye(3)
+
+
+class QuaternionEkf(InvariantEkf):
+    """The same inputs and outputs as InvariantEkf: a BaseEstimator works with either."""
+
+    def start(
+        self, rotation: Array, velocity: Array, position: Array, tilt: float, speed: float, gyro_bias: float,
+        accel_bias: float,
+    ) -> EkfState:  # fmt: skip
+        """As of the invariant filter: tilt [rad], speed [m/s], biases [rad/s], [m/s²] are standard deviations."""
+        s = super().start(rotation, velocity, position, tilt, speed, gyro_bias, accel_bias)
+        P = s.covariance.copy()
+        P[P_, :], P[:, P_] = 0.0, 0.0  # an additive error of the position does not depend on the attitude's
+        P[R_, R_] = rotation.T @ np.diag([tilt**2, tilt**2, 0.0]) @ rotation
+        return s._replace(covariance=P)
+
+    def propagate(
+        self, s: EkfState, dt: float, gyro: Array, accel: Array, inertial: Array, bias_walk: Array,
+        contact: Array | None = None,
+    ) -> EkfState:  # fmt: skip
+        """The same motion as the invariant filter's, dt in [s]; the error's transition depends on the estimate."""
+        R, half = s.rotation, 0.5 * dt
+        middle = exp_so3((gyro - s.gyro_bias) * half)
+        force = middle @ (accel - s.accel_bias)
+        phi = np.eye(self.n)
+        lever = R @ skew(force)
+        phi[R_, R_] = (middle @ middle).T
+        phi[R_, self.gyro_bias] = -dt * middle.T
+        phi[V_, R_], phi[P_, R_] = -dt * lever, -dt * half * lever
+        phi[V_, self.gyro_bias], phi[P_, self.gyro_bias] = dt * half * lever, 0.5 * dt * half * dt * lever
+        phi[V_, self.accel_bias], phi[P_, self.accel_bias] = -dt * R @ middle, -dt * half * R @ middle
+        phi[P_, V_] = dt * _EYE
+        P = phi @ s.covariance @ phi.T
+        self._add_noise(P, s, dt, R @ middle, inertial, bias_walk, contact)
+        acceleration = R @ force + GRAVITY
+        vectors = s.vectors.copy()
+        vectors[1] += dt * (s.vectors[0] + half * acceleration)
+        vectors[0] += dt * acceleration
+        return s._replace(rotation=R @ (middle @ middle), vectors=vectors, covariance=P)
+
+    def _add_noise(
+        self, P: Array, s: EkfState, dt: float, turn: Array, inertial: Array, bias_walk: Array, contact: Array | None
+    ) -> None:  # fmt: skip
+        """Add to P what sensors, biases and feet gain in uncertainty over dt [s]."""
+        push = (turn * inertial[3:]) @ turn.T
+        P[R_, R_] += np.diag(inertial[:3])
+        P[V_, V_] += push
+        P[V_, P_] += 0.5 * dt * push
+        P[P_, V_] += 0.5 * dt * push
+        P[P_, P_] += 0.25 * dt * dt * push
+        diagonal = P.reshape(-1)[:: self.n + 1]
+        diagonal[self.group : self.group + 6] += bias_walk
+        if contact is not None:
+            diagonal[9 : self.group] += contact[:, :3].reshape(-1)
+            for i, part in enumerate(self.attitude):
+                F = s.feet[i]
+                P[part, part] += (F.T * contact[i, 3:]) @ F
+
+    def land(self, s: EkfState, i: int, place: Array, attitude: Array, noise: Array) -> EkfState:
+        """Foot i enters where kinematics put it: place [m] (3,), attitude (3, 3) in the body; noise along odom's axes."""
+        d, phi = self.place[i], self.attitude[i]
+        s = self.lift(s, i)
+        foot = s.rotation @ attitude
+        G = np.eye(self.n)
+        G[d, d], G[phi, phi] = 0.0, 0.0
+        G[d, P_], G[d, R_] = _EYE, -s.rotation @ skew(place)
+        G[phi, R_] = attitude.T
+        P = G @ s.covariance @ G.T
+        into = np.zeros((6, 6))
+        into[:3, :3], into[3:, 3:] = _EYE, foot.T
+        rows = np.r_[d, phi]
+        P[np.ix_(rows, rows)] += into @ noise @ into.T
+        vectors, feet = s.vectors.copy(), s.feet.copy()
+        vectors[2 + i], feet[i] = s.position + s.rotation @ place, foot
+        stands = (*s.stands[:i], True, *s.stands[i + 1 :])
+        return s._replace(vectors=vectors, feet=feet, covariance=P, stands=stands)
+
+    def foot_residual(self, s: EkfState, i: int, place: Array, attitude: Array) -> tuple[Array, Array]:
+        """What kinematics measure of foot i less what was forecast, in the body (6,), and its Jacobian (6, n)."""
+        Rt = s.rotation.T
+        at, turn = Rt @ (s.vectors[2 + i] - s.position), Rt @ s.feet[i]
+        H = np.zeros((6, self.n))
+        H[:3, R_], H[:3, P_], H[:3, self.place[i]] = skew(at), -Rt, Rt
+        H[3:, R_], H[3:, self.attitude[i]] = -_EYE, turn
+        return np.concatenate([place - at, log_so3(attitude @ turn.T)]), H
+
+    def correct_feet(
+        self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array, gate: float
+    ) -> tuple[EkfState, list[Correction]]:
+        """As of the invariant filter, gate and all; noise (6 m, 6 m) along odom's axes."""
+        m = len(feet)
+        parts = [self.foot_residual(s, i, place[i], attitude[i]) for i in feet]
+        z, H = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        into = np.kron(np.eye(2 * m), s.rotation.T)
+        noise = into @ noise @ into.T
+        after, result = self.correct(s, H, z, noise)
+        whitened = result.whitened.reshape(m, 6)
+        nis = (whitened * whitened).sum(axis=1).tolist()
+        weights = [1.0] * m
+        if max(nis) > gate:
+            weights = [1.0 if x <= gate else gate / x for x in nis]
+            S = H @ s.covariance @ H.T + noise
+            for row, w in enumerate(weights):
+                block = slice(6 * row, 6 * row + 6)
+                noise[block, block] += (1.0 / w - 1.0) * S[block, block]
+            after, _ = self.correct(s, H, z, noise)
+        return after, [Correction(*each) for each in zip(whitened, nis, weights, strict=True)]
+
+    def correct_height(self, s: EkfState, i: int, j: int, noise: float, gate: float) -> tuple[EkfState, Correction]:
+        """Feet i and j stand on ground of one height, give or take `noise` [m]. Beyond `gate` nothing is changed."""
+        H = np.zeros((1, self.n))
+        H[0, self.place[i].start + 2], H[0, self.place[j].start + 2] = 1.0, -1.0
+        apart = s.vectors[2 + j] - s.vectors[2 + i]
+        after, result = self.correct(s, H, apart[2:], np.array([[noise**2]]))
+        return (after if result.nis <= gate else s), result
+
+    def correct_velocity(
+        self, s: EkfState, velocity: Array, covariance: Array, gate: float
+    ) -> tuple[EkfState, Correction]:
+        """The base's velocity in the base frame [m/s] (3,) with covariance (3, 3). Beyond `gate` nothing is changed."""
+        forecast = s.rotation.T @ s.velocity
+        H = np.zeros((3, self.n))
+        H[:, R_], H[:, V_] = skew(forecast), s.rotation.T
+        after, result = self.correct(s, H, velocity - forecast, covariance)
+        return (after, result) if result.nis <= gate else (s, result._replace(weight=0.0))
+
+    def correct(self, s: EkfState, H: Array, z: Array, noise: Array) -> tuple[EkfState, Correction]:
+        """The Kalman update for z = H · (truth less estimate) + noise: z (m,), H (m, n), noise (m, m)."""
+        HP = H @ s.covariance
+        L, failed = dpotrf(HP @ H.T + noise, lower=1)
+        if failed:
+            return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
+        solved = dtrtrs(L, np.column_stack([HP, z]), lower=1)[0]
+        W, whitened = solved[:, :-1], solved[:, -1]
+        after = self.moved(s, W.T @ whitened)._replace(covariance=s.covariance - W.T @ W)
+        return after, Correction(whitened, float(whitened @ whitened), 1.0)
+
+    def moved(self, s: EkfState, x: Array) -> EkfState:
+        """The state that differs from s by an error x (n,)."""
+        feet = s.feet.copy()
+        for i, stands in enumerate(s.stands):
+            if stands:
+                feet[i] = feet[i] @ exp_so3(x[self.attitude[i]])
+        return s._replace(
+            rotation=s.rotation @ exp_so3(x[R_]), vectors=s.vectors + x[3 : self.group].reshape(-1, 3), feet=feet,
+            gyro_bias=s.gyro_bias + x[self.gyro_bias], accel_bias=s.accel_bias + x[self.accel_bias],
+        )  # fmt: skip
+
+    def pose_covariance(self, s: EkfState, point: Array) -> Array:
+        """Of a point fixed to the body, now at `point` in odom, and of fixed-axis rotation: (6, 6) [m²], [rad²]."""
+        J = np.zeros((6, 9))
+        J[:3, R_], J[:3, P_] = -skew(point - s.position) @ s.rotation, _EYE
+        J[3:, R_] = s.rotation
+        return np.asarray(J @ s.covariance[:9, :9] @ J.T)
+
+    def twist_covariance(self, s: EkfState, lever: Array, gyro_variance: float) -> Array:
+        """Of the velocity of a point at `lever` in the body, and of the angular velocity, in the body: (6, 6)."""
+        J = np.zeros((6, 9))
+        J[:3, :3], J[:3, 3:6], J[:3, 6:] = skew(s.rotation.T @ s.velocity), s.rotation.T, skew(lever)
+        J[3:, 6:] = -_EYE
+        rows = np.r_[R_, V_, self.gyro_bias]
+        noise = J[:, 6:]
+        return np.asarray(J @ s.covariance[np.ix_(rows, rows)] @ J.T + gyro_variance * (noise @ noise.T))

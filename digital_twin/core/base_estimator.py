@@ -1,0 +1,420 @@
+"""Where the base is: the invariant filter fed with what a robot's sensors say, in the order of their stamps.
+
+The filter's frame is the IMU's; the base frame is carried along by kinematics. Feet enter and leave as their contacts
+do, slips and false contacts are seen by their innovations, and the noise of the legs is fitted to how they behave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import chdtri
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.base_config import BaseEstimatorConfig
+from digital_twin.core.base_state import BaseState
+from digital_twin.core.contacts import Contacts, ContactState
+from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import ImuConfig, RobotConfig, imu_rotation
+from digital_twin.core.rotation import cross, gravity_tilt, log_so3, rot_z, yaw_of
+
+NS = 1_000_000_000
+GRAVITY = 9.81
+GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hundred thousand
+
+
+class _State(NamedTuple):
+    """All that changes, so that time can be turned back; never changed in place.
+
+    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for each
+    foot how long it has contradicted [s]; distrusted: until when it is not believed [ns].
+    """
+
+    ekf: EkfState
+    stamp_ns: int
+    contacts: ContactState
+    gyro: Array
+    accel: Array
+    change: Array
+    imu_ns: int
+    corrected_ns: int
+    leg_noise: float
+    sums: Array
+    bad: tuple[float, ...]
+    distrusted: tuple[bool, ...]
+    upset: float
+
+
+class BaseEstimator:
+    """Feed it `imu`, `wrench` and `joints` in the order of their stamps; `joints` returns the base.
+
+    Attributes:
+        corrections: what the last joints did, foot by foot: (index of the foot, Correction).
+        turn: angular velocity by the gyro and its stamp, by the standing leg and its stamp [rad/s] (3,); None at times.
+        dropped: how often a foot was found to slip or not to stand at all. doubts: how often all feet contradicted.
+    """
+
+    def __init__(
+        self, model: RobotModel, robot: RobotConfig, config: BaseEstimatorConfig, encoder_variance: Array
+    ) -> None:
+        """`encoder_variance` [rad²] (n,) of a joint reading; it may be changed in place as it becomes known."""
+        self.model, self.robot, self.config = model, robot, config
+        self.feet = robot.feet
+        self._k = k = len(robot.feet)
+        # A robot without an IMU is carried by its feet alone; the base frame stands for the sensor's.
+        self._has_imu = bool(robot.imus)
+        self._imu = imu = robot.imus[0] if robot.imus else ImuConfig(model.base_frame)
+        self._ekf = InvariantEkf(k)
+        self._contacts = Contacts(config.contact, model.mass * GRAVITY)
+        self._kinematics = model.kinematics([f.frame for f in robot.feet] + [model.base_frame], imu.frame)
+        self._R_frame_sensor = imu_rotation(imu)
+        self.encoder_variance = encoder_variance
+        c = config
+        self._inertial = np.array([imu.gyro_noise**2] * 3 + [imu.accel_noise**2] * 3)
+        self._free = np.array([c.gap_turn**2] * 3 + [c.gap_push**2] * 3)
+        self._walk = np.array([c.gyro_walk**2] * 3 + [c.accel_walk**2] * 3)
+        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, c.roll**2, c.roll**2, c.twist**2])
+        self._least_pause = 0.9 / c.correct_rate
+        self._flex = np.array([c.flex**2] * 3 + [c.flex_angle**2] * 3)
+        self.corrections: list[tuple[int, Correction]] = []
+        self.dropped = self.doubts = 0
+        self.turn: tuple[Array, int, Array, int] | None = None
+        self._pending = ContactState.unknown(k)
+        self.state: _State | None = None
+        self._pose: tuple[Array, float] | None = None
+        self._first: tuple[int, Array, Array] | None = None  # IMU reading before any joints
+        self._located_ns = -1  # since when joints are known
+        self._last_feet: tuple[int, Array] | None = None
+        self._turn_by_leg: Array | None = None
+
+    # Life
+
+    def snapshot(self) -> object:
+        """All that changes; `restore` takes it back."""
+        return self.state, self._pending, self._pose, self._first, self._located_ns
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a snapshot."""
+        self.state, self._pending, self._pose, self._first, self._located_ns = snapshot  # type: ignore[misc]
+
+    def reset(self, position: Array | None = None, yaw: float | None = None) -> None:
+        """Start anew from what the sensors say next; the base frame's pose stays (or is the given one)."""
+        if position is not None:
+            self._pose = np.array(position, dtype=float), float(yaw or 0.0)
+        elif self.state is not None:
+            ekf = self.state.ekf
+            R = ekf.rotation @ self._kinematics.rotation[self._k]
+            self._pose = ekf.position + ekf.rotation @ self._kinematics.position[self._k], yaw_of(R)
+        self._pending = self.state.contacts if self.state else self._pending
+        self._pending = self._pending._replace(stands=(False,) * self._k, since=(-1,) * self._k)
+        self.state = None
+
+    @property
+    def gyro_bias(self) -> Array:
+        """In the IMU's frame [rad/s] (3,)."""
+        return np.zeros(3) if self.state is None else self.state.ekf.gyro_bias
+
+    @property
+    def accel_bias(self) -> Array:
+        """In the IMU's frame [m/s²] (3,)."""
+        return np.zeros(3) if self.state is None else self.state.ekf.accel_bias
+
+    @property
+    def imu_stamp(self) -> int:
+        """Of the last IMU reading [ns]."""
+        return 0 if self.state is None else self.state.imu_ns
+
+    @property
+    def doubted(self) -> list[str]:
+        """Feet that are not believed at the moment."""
+        if self.state is None:
+            return []
+        return [f.name for f, bad in zip(self.feet, self.state.distrusted, strict=True) if bad]
+
+    def loads(self) -> Array:
+        """What the feet carry [N] (k,), as far as it is measured."""
+        return np.array(self._pending.load if self.state is None else self.state.contacts.load)
+
+    def acceleration(self) -> Array:
+        """Of the IMU in odom, without gravity [m/s²] (3,)."""
+        if self.state is None:
+            return np.zeros(3)
+        s = self.state
+        return np.asarray(s.ekf.rotation @ (s.accel - s.ekf.accel_bias) - [0.0, 0.0, GRAVITY])
+
+    def footprint(self, base: BaseState) -> tuple[Array, float]:
+        """base_footprint in odom: between the soles, at the height of the lower one (REP-120); position (3,), yaw."""
+        k = self._k
+        to_base = self._kinematics.rotation[k].T
+        soles = (
+            base.position + (self._kinematics.position[:k] - self._kinematics.position[k]) @ (base.rotation @ to_base).T
+        )
+        if not k:
+            return np.array([base.position[0], base.position[1], 0.0]), yaw_of(base.rotation)
+        return np.array([*soles[:, :2].mean(axis=0), soles[:, 2].min()]), yaw_of(base.rotation)
+
+    @property
+    def leg_noise(self) -> float:
+        """How restless the legs are: the fitted share of their noise variance, `calmest` … 1."""
+        return 1.0 if self.state is None else self.state.leg_noise
+
+    # Inputs
+
+    def wrench(self, stamp_ns: int, foot: int, load: float) -> None:
+        """Load [N] on a foot, positive when it bears weight."""
+        if self.state is None:
+            self._pending = self._contacts.load(self._pending, stamp_ns, foot, load)
+        else:
+            self.state = self.state._replace(contacts=self._contacts.load(self.state.contacts, stamp_ns, foot, load))
+
+    def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
+        """One reading in the sensor's frame: [rad/s] (3,), [m/s²] (3,)."""
+        gyro, accel = self._R_frame_sensor @ gyro, self._R_frame_sensor @ accel
+        s = self.state
+        if self._saturated(gyro, accel):
+            return  # it tells no more than that it turns or shakes very much
+        if s is None:
+            self._first = stamp_ns, gyro, accel
+            if self._located_ns >= 0:
+                self._start_from_gravity()
+            return
+        change = np.concatenate([gyro - s.gyro, accel - s.accel])
+        s = self._advance(s, stamp_ns, gyro, accel)
+        self.state = s._replace(gyro=gyro, accel=accel, change=change, imu_ns=stamp_ns)
+
+    def joints(self, stamp_ns: int, q: Array, qd: Array) -> BaseState | None:
+        """Joint positions [rad] and speeds [rad/s] (n,): corrects the base and returns it at this stamp.
+
+        None until it has started: from gravity with the first IMU reading, or without one, after a while, from the
+        feet, which are taken to stand flat on level ground.
+        """
+        self._kinematics.update(q)
+        if self._located_ns < 0:
+            self._located_ns = stamp_ns
+        if self.state is None:
+            if self._first is not None:
+                self._start_from_gravity()
+            elif not self._has_imu or stamp_ns - self._located_ns > WAIT_FOR_IMU:
+                self._start_from_feet(stamp_ns)
+        s = self.state
+        if s is None:
+            return None
+        dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
+        s = self._update_contacts(self._advance(s, stamp_ns, s.gyro, s.accel), stamp_ns, qd, dt)
+        self.corrections = []
+        if dt >= self._least_pause:
+            s = self._correct(s, dt)._replace(corrected_ns=stamp_ns)
+            self._compare_turns(s, stamp_ns)
+        self.state = s
+        return self._base(self.state, qd)
+
+    def body_velocity(self, velocity: Array, covariance: Array) -> Correction | None:
+        """Velocity of the base frame in itself [m/s] (3,), (3, 3), as the robot's own odometry has it."""
+        if self.state is None:
+            return None
+        s, k = self.state, self._k
+        R = self._kinematics.rotation[k]
+        lever = self._kinematics.position[k]
+        at_imu = R @ velocity - cross(s.gyro - s.ekf.gyro_bias, lever)
+        ekf, result = self._ekf.correct_velocity(s.ekf, at_imu, R @ covariance @ R.T, float(chdtri(3, 1e-4)))
+        self.state = s._replace(ekf=ekf)
+        return result
+
+    # Time
+
+    def _start_from_gravity(self) -> None:
+        """What moves is found out by the feet."""
+        if self._first is None or not float(np.linalg.norm(self._first[2])) > 0.2 * GRAVITY:
+            return  # in free fall, or dead: no direction to be had
+        stamp_ns, gyro, accel = self._first
+        self._start(stamp_ns, gravity_tilt(accel), gyro, accel, stamp_ns)
+
+    def _start_from_feet(self, stamp_ns: int) -> None:
+        load = self._pending.load
+        R = self._kinematics.rotation[load.index(max(load))].T if self._k else np.eye(3)
+        self._start(stamp_ns, R, np.zeros(3), np.array([0.0, 0.0, GRAVITY]), NEVER)
+
+    def _start(self, stamp_ns: int, R: Array, gyro: Array, accel: Array, imu_ns: int) -> None:
+        """Begin with attitude R up to its heading, at the pose kept, or with odom's floor under the lowest foot."""
+        c, base, k = self.config, self._k, self._k
+        position, yaw = self._pose or (None, 0.0)
+        R = rot_z(yaw - yaw_of(R @ self._kinematics.rotation[base])) @ R
+        at = R @ self._kinematics.position[base]
+        if position is None:
+            feet = self._kinematics.position[:k] @ R.T
+            position = np.array([0.0, 0.0, at[2] - (float(feet[:, 2].min()) if k else 0.0)])
+        ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
+        self._first = None
+        self.state = _State(
+            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
+            (False,) * k, 0.0,
+        )  # fmt: skip
+
+    def _advance(self, s: _State, stamp_ns: int, gyro: Array, accel: Array) -> _State:
+        """Propagate to a stamp, at which the IMU reads this; between two readings a straight line is assumed."""
+        if stamp_ns <= s.stamp_ns:
+            return s
+        dt, ekf, c = (stamp_ns - s.stamp_ns) / NS, s.ekf, self.config
+        held = gyro is s.gyro
+        if dt > c.gap or (held and (stamp_ns - s.imu_ns) / NS > c.gap):
+            gyro, accel = ekf.gyro_bias, ekf.accel_bias + GRAVITY * ekf.rotation[2]
+            inertial = self._free * dt
+        else:
+            inertial = self._inertial * dt
+            if not held:
+                # What the signal did between two readings is unknown; how it bends (its second difference) tells how
+                # much. A sixth of that is right for shaking that the sampling does not resolve, little for motion.
+                bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
+                inertial += bend * bend * (dt * dt / 36.0)
+                gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
+        wander = np.outer(np.array(ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
+        ekf = self._ekf.propagate(ekf, dt, gyro, accel, inertial, self._walk * dt, wander)
+        return s._replace(ekf=ekf, stamp_ns=stamp_ns)
+
+    def _saturated(self, gyro: Array, accel: Array) -> bool:
+        """Whether a sensor is at the end of its range."""
+        imu = self._imu
+        turn, push = max(map(abs, gyro.tolist())), max(map(abs, accel.tolist()))
+        return bool(turn > 0.98 * imu.gyro_range or push > 0.98 * imu.accel_range)
+
+    # Feet
+
+    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float) -> _State:
+        """Who stands; feet enter and leave the state."""
+        k, ekf = self._k, s.ekf
+        height = self._kinematics.position[:k] @ ekf.rotation[2]
+        speed = np.zeros(k)
+        needed = [i for i in range(k) if s.distrusted[i] or s.contacts.stamp[i] < 0]
+        rate = s.gyro - ekf.gyro_bias
+        for i in needed:
+            jp, _ = self._kinematics.jacobian(i)
+            v = ekf.rotation.T @ ekf.velocity + cross(rate, self._kinematics.position[i]) + jp @ qd
+            speed[i] = float(np.linalg.norm(v))
+        contacts = self._contacts.decide(s.contacts, stamp_ns, height, speed)
+        bad, distrusted, sums = list(s.bad), list(s.distrusted), s.sums
+        for i in range(k):
+            if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
+                # It has come to rest: believed again when it has stayed so.
+                bad[i] -= dt
+                distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
+            stands = contacts.stands[i] and not distrusted[i]
+            if stands and not ekf.stands[i]:
+                ekf = self._land(ekf, i, s.leg_noise, dt)
+                sums = sums.copy()
+                sums[i] = 0.0
+                bad[i] = 0.0
+            elif ekf.stands[i] and not stands:
+                ekf = self._ekf.lift(ekf, i)
+        return s._replace(ekf=ekf, contacts=contacts, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted))
+
+    def _noise(self, ekf: EkfState, feet: Sequence[int], leg_noise: float, dt: float) -> Array:
+        """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
+        J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
+        N: Array = (J * self.encoder_variance) @ J.T
+        N.reshape(-1)[:: len(N) + 1] += np.tile(self._flex * (leg_noise / dt) + 1e-10, len(feet))
+        return N
+
+    def _land(self, ekf: EkfState, i: int, leg_noise: float, dt: float) -> EkfState:
+        others = [j for j in range(self._k) if ekf.stands[j]]
+        place, attitude = self._kinematics.position[i], self._kinematics.rotation[i]
+        ekf = self._ekf.land(ekf, i, place, attitude, self._noise(ekf, (i,), leg_noise, dt))
+        if self.config.ground > 0.0 and others:
+            ekf, _ = self._ekf.correct_height(ekf, i, others[0], self.config.ground, GROUND_GATE)
+        return ekf
+
+    def _correct(self, s: _State, dt: float) -> _State:
+        """By all standing feet."""
+        ekf, c = s.ekf, self.config
+        standing = tuple(i for i in range(self._k) if ekf.stands[i])
+        if not standing:
+            return s
+        log_noise, sums, bad, distrusted = math.log(s.leg_noise), s.sums.copy(), list(s.bad), list(s.distrusted)
+        keep = math.exp(-dt / CORRELATED)
+        noise = self._noise(ekf, standing, s.leg_noise, dt)
+        place, attitude = self._kinematics.position, self._kinematics.rotation
+        ekf, results = self._ekf.correct_feet(ekf, standing, place, attitude, noise, GATE)
+        self.corrections = list(zip(standing, results, strict=True))
+        calmest_foot = math.inf
+        for i, result in self.corrections:
+            if not math.isfinite(result.nis):
+                continue
+            # Errors of legs last for a tenth of a second: white innovations, summed over that, should be N(0, 1).
+            sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
+            restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
+            calmest_foot = min(calmest_foot, restless)
+            log_noise += dt / c.adaptation * (min(restless, 5.0) - 1.0) / len(standing)
+            bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
+            if bad[i] > SLIPPING and sum(ekf.stands) > 1:
+                ekf = self._ekf.lift(ekf, i)
+                distrusted[i], bad[i] = True, SLIPPING
+                self.dropped += 1
+        upset = s.upset + dt if calmest_foot > UPSET else max(0.0, s.upset - dt)
+        if upset > CONTRADICTED:
+            # All that stands disagrees with the estimate: then it is the estimate that is wrong.
+            ekf, upset, sums = self._ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
+            self.doubts += 1
+        leg_noise = min(1.0, max(c.calmest, math.exp(log_noise)))
+        return s._replace(
+            ekf=ekf, upset=upset, leg_noise=leg_noise, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted)
+        )
+
+    def _compare_turns(self, s: _State, stamp_ns: int) -> None:
+        """How fast the body turns by the gyro, and by the most loaded foot taken as still, for their lag."""
+        feet, self.turn = self._kinematics.rotation[: self._k].copy(), None
+        if self._last_feet is not None and any(s.ekf.stands):
+            then, before = self._last_feet
+            load = [x if stands else -1.0 for x, stands in zip(s.contacts.load, s.ekf.stands, strict=True)]
+            i = load.index(max(load))
+            if then < stamp_ns <= then + 50_000_000:
+                rate = log_so3(before[i] @ feet[i].T) / ((stamp_ns - then) / NS)
+                self.turn, self._turn_by_leg = (s.gyro, s.imu_ns, rate, (then + stamp_ns) // 2), rate
+        self._last_feet = stamp_ns, feet
+
+    # Outputs
+
+    def _base(self, s: _State, qd: Array) -> BaseState:
+        """The base frame."""
+        ekf, k = s.ekf, self._k
+        lever, R_imu_base = self._kinematics.position[k], self._kinematics.rotation[k]
+        arm = ekf.rotation @ lever
+        rate, noise = s.gyro - ekf.gyro_bias, self._imu.gyro_noise
+        if s.stamp_ns - s.imu_ns > self.config.gap * NS:
+            rate, noise = np.zeros(3) if self._turn_by_leg is None else self._turn_by_leg, self.config.gap_turn
+        point = ekf.position + arm
+        twist = self._ekf.twist_covariance(ekf, lever, noise**2 * RATE)
+        velocity, angular = ekf.rotation.T @ ekf.velocity + cross(rate, lever), rate
+        if self._kinematics.moves(k):
+            jp, jr = self._kinematics.jacobian(k)
+            velocity, angular = velocity + jp @ qd, angular + jr @ qd
+        turn = np.zeros((6, 6))
+        turn[:3, :3] = turn[3:, 3:] = R_imu_base.T
+        return BaseState(
+            s.stamp_ns, point, ekf.rotation @ R_imu_base, R_imu_base.T @ velocity, R_imu_base.T @ angular,
+            self._ekf.pose_covariance(ekf, point), turn @ twist @ turn.T, ekf.stands, self._sure(ekf),
+        )  # fmt: skip
+
+    def _sure(self, ekf: EkfState) -> bool:
+        P = ekf.covariance
+        tilt = math.sqrt(max(P[0, 0], P[1, 1]))
+        speed = math.sqrt(max(P[3, 3], P[4, 4], P[5, 5]))
+        return tilt < self.config.sure_tilt and speed < self.config.sure_speed
+
+    def ahead(self, stamp_ns: int, qd: Array) -> BaseState | None:
+        """The base at a later stamp, the last IMU reading held; the covariance grows by what that leaves open."""
+        s = self.state
+        return None if s is None else self._base(self._advance(s, stamp_ns, s.gyro, s.accel), qd)
+
+
+WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
+NEVER = -(10**18)
+CORRELATED = 0.1  # [s] for which errors of legs last
+SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
+UPSET = 20.0  # times as restless as right
+CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
+DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
+RATE = 100.0  # [Hz], at which the noise of a reported angular velocity is stated
+GROUND_GATE = float(chdtri(1, 1e-4))

@@ -1,0 +1,304 @@
+"""Contact-aided right-invariant extended Kalman filter of the floating base.
+
+Hartley, Ghaffari, Eustice, Grizzle: "Contact-aided invariant extended Kalman filtering for robot state estimation",
+IJRR 2020; the orientation of each foot as in Ramadoss et al., "DILIGENT-KIO", ICRA 2021. docs/estimator.md derives it.
+
+State: X = (R, v, p, d_1 … d_k) in SE_{2+k}(3), attitude, velocity and position of the base frame and the places where
+the feet stand, all in odom; the gyro's and accelerometer's biases; and the attitude F_i in SO(3) of each foot. The
+error is right-invariant, X̂ X⁻¹ = exp(ξ), F̂_i F_iᵀ = exp(φ_i), so that the corrections by leg kinematics are linear in
+it whatever the attitude. Its order is ξ = (R, v, p, d_1 … d_k), gyro bias, accelerometer bias, (φ_1 … φ_k).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtrs
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.rotation import exp_so3, log_so3, skew
+
+GRAVITY = np.array([0.0, 0.0, -9.81])
+_GRAVITY_CROSS = skew(GRAVITY)
+_LEVI_CIVITA = np.stack([skew(e) for e in np.eye(3)], axis=2).reshape(9, 3)  # skew(x) = (this @ x).reshape(3, 3)
+_LEVI_CIVITA_T = np.ascontiguousarray(_LEVI_CIVITA.T)
+R_, V_, P_ = slice(0, 3), slice(3, 6), slice(6, 9)
+
+_POSE = np.zeros((6, 9))
+_POSE[:3, P_], _POSE[3:, R_] = np.eye(3), np.eye(3)
+
+
+class EkfState(NamedTuple):
+    """An estimate. Never changed in place: whoever keeps a reference keeps the estimate of that moment.
+
+    rotation: R_odom_base (3, 3). vectors: (2 + k, 3), rows v [m/s], p [m], d_1 … d_k [m], in odom. gyro_bias [rad/s],
+    accel_bias [m/s²] (3,), in the base frame. feet: F_i = R_odom_foot (k, 3, 3). covariance: of the error (n, n).
+    stands: whether foot i is part of the state.
+    """
+
+    rotation: Array
+    vectors: Array
+    gyro_bias: Array
+    accel_bias: Array
+    feet: Array
+    covariance: Array
+    stands: tuple[bool, ...]
+
+    @property
+    def velocity(self) -> Array:
+        """Of the base in odom [m/s] (3,)."""
+        return np.asarray(self.vectors[0])
+
+    @property
+    def position(self) -> Array:
+        """Of the base in odom [m] (3,)."""
+        return np.asarray(self.vectors[1])
+
+
+class Correction(NamedTuple):
+    """What a measurement did: whitened innovations (m,) as N(0, 1) each if the filter is right, and their square sum.
+
+    weight: 1, or less when the innovation was beyond the gate and the measurement counted for less; 0: not at all.
+    """
+
+    whitened: Array
+    nis: float
+    weight: float
+
+
+class InvariantEkf:
+    """The equations, for k feet. Holds no estimate: each method takes one and returns the next."""
+
+    def __init__(self, feet: int) -> None:
+        self.k = feet
+        self.group = 9 + 3 * feet
+        self.n = self.group + 6 + 3 * feet
+        self.gyro_bias = slice(self.group, self.group + 3)
+        self.accel_bias = slice(self.group + 3, self.group + 6)
+        self.place = [slice(9 + 3 * i, 12 + 3 * i) for i in range(feet)]
+        attitude0 = self.group + 6
+        self.attitude = [slice(attitude0 + 3 * i, attitude0 + 3 * i + 3) for i in range(feet)]
+        self._foot_h = [self._foot_jacobian(i) for i in range(feet)]
+        self._feet_h: dict[tuple[int, ...], Array] = {}
+        self._phi = 0.0, np.eye(self.n)
+        rows = np.r_[V_, self.gyro_bias]
+        self._twist_rows = np.ix_(rows, rows)
+
+    def _foot_jacobian(self, i: int) -> Array:
+        """Of (R̂ y + p̂ − d̂, log(R̂ Y F̂ᵀ)) by the error: (p − d_i, R − φ_i), the same at every state."""
+        H = np.zeros((6, self.n))
+        H[:3, P_], H[:3, self.place[i]] = np.eye(3), -np.eye(3)
+        H[3:, R_], H[3:, self.attitude[i]] = np.eye(3), -np.eye(3)
+        return H
+
+    def start(
+        self, rotation: Array, velocity: Array, position: Array, tilt: float, speed: float, gyro_bias: float,
+        accel_bias: float,
+    ) -> EkfState:  # fmt: skip
+        """A first estimate with no foot in it.
+
+        Args:
+            rotation, velocity, position: R_odom_base (3, 3), in odom [m/s], [m] (3,).
+            tilt: standard deviation of roll and pitch [rad]; heading and position define odom and are certain.
+            speed, gyro_bias, accel_bias: standard deviations [m/s], [rad/s], [m/s²].
+        """
+        P = np.zeros((self.n, self.n))
+        P[0, 0] = P[1, 1] = tilt**2
+        # ξ_p = δp + p × … : the position is certain, so its invariant error follows from that of the attitude.
+        turn = skew(position)
+        P[P_, R_] = turn @ P[R_, R_]
+        P[R_, P_] = P[P_, R_].T
+        P[P_, P_] = turn @ P[R_, R_] @ turn.T
+        P[V_, V_] = np.eye(3) * speed**2
+        P[self.gyro_bias, self.gyro_bias] = np.eye(3) * gyro_bias**2
+        P[self.accel_bias, self.accel_bias] = np.eye(3) * accel_bias**2
+        vectors = np.vstack([velocity, position, np.zeros((self.k, 3))])
+        feet = np.tile(np.eye(3), (self.k, 1, 1))
+        return EkfState(np.array(rotation), vectors, np.zeros(3), np.zeros(3), feet, P, (False,) * self.k)
+
+    # Propagation
+
+    def propagate(
+        self, s: EkfState, dt: float, gyro: Array, accel: Array, inertial: Array, bias_walk: Array,
+        contact: Array | None = None,
+    ) -> EkfState:  # fmt: skip
+        """Move on by dt [s] with the mean angular rate [rad/s] and specific force [m/s²] of that time, base frame.
+
+        Args:
+            inertial: variances (6,) of the integrals of gyro [rad²] and accelerometer [(m/s)²] over dt.
+            bias_walk: variances (6,) that the biases gain over dt.
+            contact: variances (k, 6) that the feet's places and attitudes gain over dt, along odom's axes.
+        """
+        R, n = s.rotation, self.group
+        rate, force = gyro - s.gyro_bias, accel - s.accel_bias
+        # B: how an error of the gyro enters each part, the adjoint of X applied to the rotation.
+        B = np.empty((n, 6))
+        B[:3, :3] = R
+        B[3:, :3] = (s.vectors @ _LEVI_CIVITA_T).reshape(-1, 3) @ R
+        B[:, 3:] = 0.0
+        B[V_, 3:], B[P_, 3:] = R, R * (0.5 * dt)
+        phi = self._constant(dt).copy()
+        phi[:n, n : n + 6] = B * -dt
+        P = phi @ s.covariance @ phi.T
+        P[:n, :n] += (B * inertial) @ B.T
+        diagonal = P.reshape(-1)[:: self.n + 1]
+        diagonal[n : n + 6] += bias_walk
+        if contact is not None:
+            diagonal[9:n] += contact[:, :3].reshape(-1)
+            diagonal[n + 6 :] += contact[:, 3:].reshape(-1)
+        middle = exp_so3(rate * (0.5 * dt))
+        acceleration = R @ (middle @ force) + GRAVITY
+        vectors = s.vectors.copy()
+        vectors[1] += dt * (s.vectors[0] + (0.5 * dt) * acceleration)
+        vectors[0] += dt * acceleration
+        return EkfState(R @ (middle @ middle), vectors, s.gyro_bias, s.accel_bias, s.feet, P, s.stands)
+
+    def _constant(self, dt: float) -> Array:
+        """What does not depend on the state in the transition of the error over dt (n, n); steady pace, same matrix."""
+        if dt != self._phi[0]:
+            phi = np.eye(self.n)
+            phi[V_, R_] = _GRAVITY_CROSS * dt
+            phi[P_, R_] = _GRAVITY_CROSS * (0.5 * dt * dt)
+            phi[6, 3] = phi[7, 4] = phi[8, 5] = dt
+            self._phi = dt, phi
+        return self._phi[1]
+
+    def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
+        """Grow the covariance by variances of attitude [rad²] and velocity [(m/s)²]; places stay where they are."""
+        # A turned attitude moves the invariant errors of all vectors, as in `propagate`.
+        G = np.vstack([np.eye(3), (s.vectors @ _LEVI_CIVITA_T).reshape(-1, 3)])
+        P = s.covariance.copy()
+        P[: self.group, : self.group] += attitude * (G @ G.T)
+        P[V_, V_] += velocity * np.eye(3)
+        return s._replace(covariance=P)
+
+    # Feet
+
+    def land(self, s: EkfState, i: int, place: Array, attitude: Array, noise: Array) -> EkfState:
+        """Foot i enters the state where kinematics put it.
+
+        Args:
+            place, attitude: of the sole in the base frame (3,), (3, 3).
+            noise: covariance (6, 6) of the measured place and attitude, along odom's axes.
+        """
+        d, phi = self.place[i], self.attitude[i]
+        P = self.lift(s, i).covariance.copy()
+        P[d, :], P[phi, :] = P[P_, :], P[R_, :]
+        P[:, d], P[:, phi] = P[:, P_], P[:, R_]
+        rows = np.r_[d, phi]
+        P[np.ix_(rows, rows)] += noise
+        vectors, feet = s.vectors.copy(), s.feet.copy()
+        vectors[2 + i] = s.position + s.rotation @ place
+        feet[i] = s.rotation @ attitude
+        return s._replace(vectors=vectors, feet=feet, covariance=P, stands=_with(s.stands, i, True))
+
+    def lift(self, s: EkfState, i: int) -> EkfState:
+        """Foot i leaves the state."""
+        P = s.covariance.copy()
+        for part in (self.place[i], self.attitude[i]):
+            P[part, :] = 0.0
+            P[:, part] = 0.0
+        return s._replace(covariance=P, stands=_with(s.stands, i, False))
+
+    def correct_feet(
+        self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array, gate: float
+    ) -> tuple[EkfState, list[Correction]]:
+        """Standing feet seen by kinematics, all at once. A foot beyond `gate` (NIS) counts for less.
+
+        Args:
+            feet: which, in ascending order. place (k, 3), attitude (k, 3, 3): of all feet in the base frame.
+            noise: covariance (6 m, 6 m) of `feet`, as of `land`.
+        """
+        m = len(feet)
+        z = np.empty(6 * m)
+        for row, i in enumerate(feet):
+            z[6 * row : 6 * row + 3] = s.rotation @ place[i] + s.vectors[1] - s.vectors[2 + i]
+            z[6 * row + 3 : 6 * row + 6] = log_so3(s.rotation @ attitude[i] @ s.feet[i].T)
+        H = self._feet_h.get(feet)
+        if H is None:
+            H = self._feet_h[feet] = np.concatenate([self._foot_h[i] for i in feet])
+        after, result = self.correct(s, H, z, noise)
+        whitened = result.whitened.reshape(m, 6)
+        nis = (whitened * whitened).sum(axis=1).tolist()
+        weights = [1.0] * m
+        if max(nis) > gate:
+            # Too far off is taken as that much noisier: the weight falls with the distance (Huber).
+            weights = [1.0 if x <= gate else gate / x for x in nis]
+            S, noise = H @ s.covariance @ H.T + noise, noise.copy()
+            for row, w in enumerate(weights):
+                block = slice(6 * row, 6 * row + 6)
+                noise[block, block] += (1.0 / w - 1.0) * S[block, block]
+            after, _ = self.correct(s, H, z, noise)
+        return after, [Correction(*each) for each in zip(whitened, nis, weights, strict=True)]
+
+    def correct_height(self, s: EkfState, i: int, j: int, noise: float, gate: float) -> tuple[EkfState, Correction]:
+        """Feet i and j stand on ground of one height, give or take `noise` [m]. Beyond `gate` nothing is changed."""
+        H = np.zeros((1, self.n))
+        H[0, self.place[i].start + 2], H[0, self.place[j].start + 2] = 1.0, -1.0
+        apart = s.vectors[2 + i] - s.vectors[2 + j]
+        H[0, 0], H[0, 1] = apart[1], -apart[0]  # the last row of −skew(apart)
+        after, result = self.correct(s, H, apart[2:], np.array([[noise**2]]))
+        return (after if result.nis <= gate else s), result
+
+    def correct_velocity(
+        self, s: EkfState, velocity: Array, covariance: Array, gate: float
+    ) -> tuple[EkfState, Correction]:
+        """The base's velocity in the base frame [m/s] (3,) with covariance (3, 3). Beyond `gate` nothing is changed."""
+        H = np.zeros((3, self.n))
+        H[:, V_] = -np.eye(3)
+        z = s.rotation @ velocity - s.velocity
+        after, result = self.correct(s, H, z, s.rotation @ covariance @ s.rotation.T)
+        return (after, result) if result.nis <= gate else (s, result._replace(weight=0.0))
+
+    def correct(self, s: EkfState, H: Array, z: Array, noise: Array) -> tuple[EkfState, Correction]:
+        """The Kalman update for z = H ξ + noise: z (m,), H (m, n), noise (m, m)."""
+        HP = H @ s.covariance
+        L, failed = dpotrf(HP @ H.T + noise, lower=1)
+        if failed:
+            return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
+        right = np.empty((len(z), self.n + 1), order="F")
+        right[:, :-1], right[:, -1] = HP, z
+        solved = dtrtrs(L, right, lower=1, overwrite_b=1)[0]
+        whitened, W = solved[:, -1], solved[:, :-1]
+        P = s.covariance - W.T @ W
+        return self._retract(s, whitened @ -W, P), Correction(whitened, float(whitened @ whitened), 1.0)
+
+    def _retract(self, s: EkfState, x: Array, P: Array) -> EkfState:
+        """exp(x) applied from the left, to first order in the translations (which it moves by a small angle only)."""
+        turn = exp_so3(x[:3])
+        vectors = s.vectors @ turn.T + x[3 : self.group].reshape(-1, 3)
+        feet = s.feet.copy()
+        for i, stands in enumerate(s.stands):
+            if stands:
+                feet[i] = exp_so3(x[self.attitude[i]]) @ feet[i]
+        return EkfState(
+            turn @ s.rotation, vectors, s.gyro_bias + x[self.gyro_bias], s.accel_bias + x[self.accel_bias], feet, P,
+            s.stands,
+        )  # fmt: skip
+
+    # What comes out
+
+    def pose_covariance(self, s: EkfState, point: Array) -> Array:
+        """Of the position of a point fixed to the body, now at `point` in odom [m²], and of fixed-axis rotation [rad²].
+
+        (6, 6): δpoint = ξ_p − point × ξ_R.
+        """
+        J = _POSE.copy()
+        J[:3, R_] = -skew(point)
+        return np.asarray(J @ s.covariance[:9, :9] @ J.T)
+
+    def twist_covariance(self, s: EkfState, lever: Array, gyro_variance: float) -> Array:
+        """Of the velocity [(m/s)²] of a point at `lever` in the body, and of the angular velocity [(rad/s)²], in body.
+
+        (6, 6): δ(Rᵀ v + ω × lever) = Rᵀ ξ_v − lever × δω, and δω = −δb plus the gyro's noise of `gyro_variance`.
+        """
+        J = np.zeros((6, 6))
+        J[:3, :3], J[:3, 3:] = s.rotation.T, skew(lever)
+        J[3, 3] = J[4, 4] = J[5, 5] = -1.0
+        noise = J[:, 3:]
+        return np.asarray(J @ s.covariance[self._twist_rows] @ J.T + gyro_variance * (noise @ noise.T))
+
+
+def _with(flags: tuple[bool, ...], i: int, value: bool) -> tuple[bool, ...]:
+    return (*flags[:i], value, *flags[i + 1 :])
