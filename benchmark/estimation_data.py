@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.highlevel import AnyReader
@@ -32,7 +33,7 @@ TOPICS = {
 def icub(folder: Path) -> Readings:
     """The recorded walk; one sample has one stamp, and its messages come in the bag's order."""
     robot = load_robot(str(folder / "icub.urdf"))
-    messages: dict[str, list[object]] = {name: [] for name in TOPICS.values()}
+    messages: dict[str, list[Any]] = {name: [] for name in TOPICS.values()}
     with AnyReader([folder]) as reader:
         for connection, _, raw in reader.messages():
             if connection.topic in TOPICS:
@@ -85,14 +86,12 @@ def sways_and_squats(robot: Robot, seed: int, seconds: float = 60.0) -> Readings
         if tick % (RATE // COMMANDS) == 0:
             plant.command(*script_.sample(tick / RATE))
         plant.advance(steps_per_tick)
-        loads = [instruments.wrench(f.name)[0][2] for f in robot.config.feet]
-        gyro, accel = instruments.imu(0)
-        q, qd, _ = instruments.joint_states()
-        position, rotation = plant.frame_pose(robot.model.base_frame)
-        rows.append((plant.time_ns, loads, gyro, accel, q, qd, position, rotation, plant.base_twist()[0]))
-    columns = [np.array(c) for c in zip(*rows, strict=True)]
-    path_length = float(np.linalg.norm(np.diff(columns[6], axis=0), axis=1).sum())
-    return Readings(robot, *columns, path_length)
+        forces = [instruments.wrench(f.name)[0][2] for f in robot.config.feet]
+        truth = *plant.frame_pose(robot.model.base_frame), plant.base_twist()[0]
+        rows.append((plant.time_ns, forces, *instruments.imu(0), *instruments.joint_states()[:2], *truth))
+    stamps, loads, gyro, accel, q, qd, position, rotation, velocity = (np.array(c) for c in zip(*rows, strict=True))
+    distance = float(np.linalg.norm(np.diff(position, axis=0), axis=1).sum())
+    return Readings(robot, stamps, loads, gyro, accel, q, qd, position, rotation, velocity, distance)
 
 
 def standing(robot: Robot, seconds: float, rate: int) -> Readings:

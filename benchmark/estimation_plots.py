@@ -13,9 +13,9 @@ from benchmark.estimation_scores import attitude_errors, band
 from digital_twin.core.arrays import Array
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 QUANTITIES = ("x [m]", "y [m]", "z [m]", "yaw [deg]")
 COLOURS = ("tab:blue", "tab:orange", "tab:green")
@@ -66,7 +66,7 @@ def _tracks(case: Case) -> Figure:
             left.plot(track.t, estimate[:, row], color=colour, lw=1, label=method)
             _banded(own, track.t, error[:, row], sigma[:, row], colour)
         axes[0, column].set_title(f"{method}: error")
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=columns)
     for row in range(4):
         reach = max(1.2 * float(np.abs(_values(k)[2][:, row]).max()) for k in case.tracks.values())
         for a in axes[row, 1:]:

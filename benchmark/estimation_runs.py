@@ -77,7 +77,8 @@ def synchronizer(robot: Robot, method: str) -> Synchronizer:
     """The package's synchronizer, with its own filter or the other one; no torques, which only take time."""
     s = Synchronizer(robot.model, robot.config, SynchronizerConfig(estimate_effort=False), robot.where)
     if method == QUATERNION:
-        s._base._ekf = QuaternionEkf(len(robot.config.feet))  # type: ignore[union-attr]
+        assert isinstance(s._base, BaseEstimator)
+        s._base._ekf = QuaternionEkf(len(robot.config.feet))
     return s
 
 

@@ -38,8 +38,8 @@ def speed_case(_: int) -> Case:
         Row("a whole sample of Synchronizer, joint filter and history included", float(np.median(whole)), "us"),
     ]
     edge = round(EDGE * RATE)
-    for name, t in ((what, core), ("a whole sample of Synchronizer", whole)):
-        first, last = float(np.median(t[:edge])), float(np.median(t[-edge:]))
+    for name, took in ((what, core), ("a whole sample of Synchronizer", whole)):
+        first, last = float(np.median(took[:edge])), float(np.median(took[-edge:]))
         rows.append(Row(f"{name}: last {EDGE:g} s of {SECONDS:g}", last, "us", 1.1, first, "first"))
     return Case("speed", rows, times=core)
 

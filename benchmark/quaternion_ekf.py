@@ -5,9 +5,9 @@ fusion of leg kinematics and IMU", RSS 2012; the attitudes of the feet as in Rot
 estimation for a humanoid robot", IROS 2014.
 
 It is the plain one: Jacobians are taken at the latest estimate, without constraints that keep what cannot be observed
-unobservable. The attitude's error is local, R = R̂ exp(θ), F_i = F̂_i exp(φ_i); all other errors are differences. Measurements are
-compared in the body's frame. Its order is (θ, v, p, d_1 … d_k), gyro bias, accelerometer bias, (φ_1 … φ_k). A quaternion
-and its matrix say the same, so the state is the one that the invariant filter keeps, with the matrix.
+unobservable. The attitude's error is local, R = R̂ exp(θ), F_i = F̂_i exp(φ_i); all other errors are differences.
+Measurements are compared in the body's frame. Its order is (θ, v, p, d_1 … d_k), gyro bias, accelerometer bias,
+(φ_1 … φ_k). A quaternion and its matrix say the same: the state is the one that the invariant filter keeps.
 """
 
 from __future__ import annotations

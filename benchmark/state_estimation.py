@@ -9,6 +9,7 @@ score, and to start `convergence` wrong by a known amount; no estimator is given
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.estimation_cases import Case, convergence_case, icub_case, robot_case, walk_case
@@ -38,7 +39,7 @@ def measure(a: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _drawing():  # type: ignore[no-untyped-def]
+def _drawing() -> Callable[[Case, Path], None]:
     """What draws; asked for before anything is measured, so that it is not missed afterwards."""
     try:
         from benchmark.estimation_plots import draw

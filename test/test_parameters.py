@@ -22,9 +22,9 @@ def test_every_setting_is_a_parameter_with_a_descriptor():
 
 
 def test_values_arrive_where_they_belong():
-    with rig(TwinSynchronizer, sync_error_threshold=0.2, base__contact_on=0.3, map__drift=1) as r:
+    with rig(TwinSynchronizer, sync_error_threshold=0.2, base__contact__on=0.3, map__drift=1) as r:
         s = r.nodes[0].settings
-        assert (s.sync_error_threshold, s.base.contact_on, s.map.drift) == (0.2, 0.3, 1.0)
+        assert (s.sync_error_threshold, s.base.contact.on, s.map.drift) == (0.2, 0.3, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_commands_are_quoted_for_ros():
 
 
 GOOD = """
-/**/twin_synchronizer: {ros__parameters: {sync_error_threshold: 0.1, base: {contact_on: 0.3}}}
+/**/twin_synchronizer: {ros__parameters: {sync_error_threshold: 0.1, base: {slip: 0.3}}}
 physical_bridge:
   ros__parameters: {use_sim_time: true, commands.gate: manual}
 bob: {simulated_robot: {ros__parameters: {rate: 500.0}}}

@@ -19,7 +19,7 @@ from digital_twin.core.base_state import BaseState
 from digital_twin.core.contacts import Contacts, ContactState
 from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
 from digital_twin.core.model import RobotModel
-from digital_twin.core.robot_config import ImuConfig, RobotConfig, imu_rotation
+from digital_twin.core.robot_config import ImuConfig, RobotConfig
 from digital_twin.core.rotation import cross, gravity_tilt, log_so3, rot_z, yaw_of
 
 NS = 1_000_000_000
@@ -30,8 +30,8 @@ GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hu
 class _State(NamedTuple):
     """All that changes, so that time can be turned back; never changed in place.
 
-    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for each
-    foot how long it has contradicted [s]; distrusted: until when it is not believed [ns].
+    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
+    a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
     """
 
     ekf: EkfState
@@ -71,8 +71,8 @@ class BaseEstimator:
         self._ekf = InvariantEkf(k)
         self._contacts = Contacts(config.contact, model.mass * GRAVITY)
         self._kinematics = model.kinematics([f.frame for f in robot.feet] + [model.base_frame], imu.frame)
-        self._R_frame_sensor = imu_rotation(imu)
-        self.encoder_variance = encoder_variance
+        self.encoder_variance = self._variance = encoder_variance
+        self._qd = np.zeros(model.n)
         c = config
         self._inertial = np.array([imu.gyro_noise**2] * 3 + [imu.accel_noise**2] * 3)
         self._free = np.array([c.gap_turn**2] * 3 + [c.gap_push**2] * 3)
@@ -95,11 +95,13 @@ class BaseEstimator:
 
     def snapshot(self) -> object:
         """All that changes; `restore` takes it back."""
-        return self.state, self._pending, self._pose, self._first, self._located_ns
+        return self.state, self._pending, self._pose, self._first, self._located_ns, self.dropped, self.doubts
 
     def restore(self, snapshot: object) -> None:
         """Go back to a snapshot."""
-        self.state, self._pending, self._pose, self._first, self._located_ns = snapshot  # type: ignore[misc]
+        (
+            self.state, self._pending, self._pose, self._first, self._located_ns, self.dropped, self.doubts,
+        ) = snapshot  # type: ignore[misc]  # fmt: skip
 
     def reset(self, position: Array | None = None, yaw: float | None = None) -> None:
         """Start anew from what the sensors say next; the base frame's pose stays (or is the given one)."""
@@ -172,8 +174,7 @@ class BaseEstimator:
             self.state = self.state._replace(contacts=self._contacts.load(self.state.contacts, stamp_ns, foot, load))
 
     def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
-        """One reading in the sensor's frame: [rad/s] (3,), [m/s²] (3,)."""
-        gyro, accel = self._R_frame_sensor @ gyro, self._R_frame_sensor @ accel
+        """One reading along the axes of the IMU's frame in the URDF: [rad/s] (3,), [m/s²] (3,)."""
         s = self.state
         if self._saturated(gyro, accel):
             return  # it tells no more than that it turns or shakes very much
@@ -186,13 +187,15 @@ class BaseEstimator:
         s = self._advance(s, stamp_ns, gyro, accel)
         self.state = s._replace(gyro=gyro, accel=accel, change=change, imu_ns=stamp_ns)
 
-    def joints(self, stamp_ns: int, q: Array, qd: Array) -> BaseState | None:
+    def joints(self, stamp_ns: int, q: Array, qd: Array, variance: Array | None = None) -> BaseState | None:
         """Joint positions [rad] and speeds [rad/s] (n,): corrects the base and returns it at this stamp.
 
         None until it has started: from gravity with the first IMU reading, or without one, after a while, from the
-        feet, which are taken to stand flat on level ground.
+        feet, which are taken to stand flat on level ground. `variance` [rad²] (n,) of q, where it is not that of the
+        encoders.
         """
         self._kinematics.update(q)
+        self._qd, self._variance = qd, self.encoder_variance if variance is None else variance
         if self._located_ns < 0:
             self._located_ns = stamp_ns
         if self.state is None:
@@ -204,22 +207,25 @@ class BaseEstimator:
         if s is None:
             return None
         dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
-        s = self._update_contacts(self._advance(s, stamp_ns, s.gyro, s.accel), stamp_ns, qd, dt)
+        due = dt >= self._least_pause
+        s = self._update_contacts(self._advance(s, stamp_ns, s.gyro, s.accel), stamp_ns, qd, dt, due)
         self.corrections = []
-        if dt >= self._least_pause:
+        if due:
             s = self._correct(s, dt)._replace(corrected_ns=stamp_ns)
             self._compare_turns(s, stamp_ns)
         self.state = s
         return self._base(self.state, qd)
 
-    def body_velocity(self, velocity: Array, covariance: Array) -> Correction | None:
+    def body_velocity(self, stamp_ns: int, velocity: Array, covariance: Array) -> Correction | None:
         """Velocity of the base frame in itself [m/s] (3,), (3, 3), as the robot's own odometry has it."""
         if self.state is None:
             return None
-        s, k = self.state, self._k
+        k = self._k
+        s = self._advance(self.state, stamp_ns, self.state.gyro, self.state.accel)
         R = self._kinematics.rotation[k]
-        lever = self._kinematics.position[k]
-        at_imu = R @ velocity - cross(s.gyro - s.ekf.gyro_bias, lever)
+        at_imu = R @ velocity - cross(s.gyro - s.ekf.gyro_bias, self._kinematics.position[k])
+        if self._kinematics.moves(k):
+            at_imu = at_imu - self._kinematics.jacobian(k)[0] @ self._qd
         ekf, result = self._ekf.correct_velocity(s.ekf, at_imu, R @ covariance @ R.T, float(chdtri(3, 1e-4)))
         self.state = s._replace(ekf=ekf)
         return result
@@ -283,12 +289,12 @@ class BaseEstimator:
 
     # Feet
 
-    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float) -> _State:
-        """Who stands; feet enter and leave the state."""
+    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float, due: bool) -> _State:
+        """Who stands; feet enter and leave the state. `due`: dt [s] has passed since this was last so."""
         k, ekf = self._k, s.ekf
         height = self._kinematics.position[:k] @ ekf.rotation[2]
         speed = np.zeros(k)
-        needed = [i for i in range(k) if s.distrusted[i] or s.contacts.stamp[i] < 0]
+        needed = [i for i in range(k) if s.distrusted[i] or self._contacts.blind(s.contacts, i, stamp_ns)]
         rate = s.gyro - ekf.gyro_bias
         for i in needed:
             jp, _ = self._kinematics.jacobian(i)
@@ -299,7 +305,7 @@ class BaseEstimator:
         for i in range(k):
             if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
                 # It has come to rest: believed again when it has stayed so.
-                bad[i] -= dt
+                bad[i] -= dt if due else 0.0
                 distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
             stands = contacts.stands[i] and not distrusted[i]
             if stands and not ekf.stands[i]:
@@ -314,7 +320,7 @@ class BaseEstimator:
     def _noise(self, ekf: EkfState, feet: Sequence[int], leg_noise: float, dt: float) -> Array:
         """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
         J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
-        N: Array = (J * self.encoder_variance) @ J.T
+        N: Array = (J * self._variance) @ J.T
         N.reshape(-1)[:: len(N) + 1] += np.tile(self._flex * (leg_noise / dt) + 1e-10, len(feet))
         return N
 

@@ -55,6 +55,10 @@ class Contacts:
         """A reading [N] of a foot's sensor, positive under load."""
         return s._replace(load=_put(s.load, foot, load), stamp=_put(s.stamp, foot, stamp_ns))
 
+    def blind(self, s: ContactState, foot: int, stamp_ns: int) -> bool:
+        """Whether no force tells about a foot at this stamp."""
+        return s.stamp[foot] < 0 or stamp_ns - s.stamp[foot] > self._stale
+
     def decide(self, s: ContactState, stamp_ns: int, height: Array, speed: Array) -> ContactState:
         """Which feet stand at this stamp.
 
@@ -65,7 +69,7 @@ class Contacts:
         stands, since = list(s.stands), list(s.since)
         low = int(np.argmin(height)) if len(height) else 0
         for i, was in enumerate(s.stands):
-            if s.stamp[i] >= 0 and stamp_ns - s.stamp[i] <= self._stale:
+            if not self.blind(s, i, stamp_ns):
                 loaded = s.load[i] / self._weight > (c.off if was else c.on)
             else:
                 close, slow = (2.0, 2.0) if was else (1.0, 1.0)

@@ -28,6 +28,7 @@ class InverseDynamics:
         self._base = model.frame_id(model.base_frame)
         self._jacobian = np.zeros((6, model.mj.nv))
         joint = model.mj.joint(ROOT_JOINT)
+        self._root_body = int(model.mj.jnt_bodyid[joint.id])
         self._root_q, self._root_v = int(joint.qposadr[0]), int(joint.dofadr[0])
 
     def efforts(self, base: BaseState, acceleration: Array, q: Array, qd: Array, qdd: Array, load: Array) -> Array:
@@ -35,7 +36,7 @@ class InverseDynamics:
 
         Args:
             base: pose and twist of the base frame; which feet stand.
-            acceleration: of the base frame in odom, without gravity [m/s²] (3,).
+            acceleration: of the base in odom, without gravity [m/s²] (3,); that where its IMU is will do.
             q, qd, qdd: of the joints [rad], [rad/s], [rad/s²] (n,), all finite.
             load: share of each foot in what they carry (k,), any scale.
         """
@@ -43,8 +44,11 @@ class InverseDynamics:
         self._place(base, q)
         d.qvel[:] = 0.0
         d.qacc[:] = 0.0
-        d.qvel[v0 : v0 + 3] = base.rotation @ base.velocity
-        d.qvel[v0 + 3 : v0 + 6] = base.angular_velocity
+        # The free joint is the root link's: velocity along odom's axes, angular velocity along its own.
+        turn = base.rotation @ base.angular_velocity
+        root = d.qpos[self._root_q : self._root_q + 3] - base.position
+        d.qvel[v0 : v0 + 3] = base.rotation @ base.velocity + np.cross(turn, root)
+        d.qvel[v0 + 3 : v0 + 6] = d.xmat[self._root_body].reshape(3, 3).T @ turn
         d.qacc[v0 : v0 + 3] = acceleration
         d.qvel[self.model.dof_index] = qd
         d.qacc[self.model.dof_index] = qdd
@@ -64,6 +68,7 @@ class InverseDynamics:
         R = base.rotation @ d.site_xmat[self._base].reshape(3, 3).T
         d.qpos[q0 : q0 + 3] = base.position - R @ d.site_xpos[self._base]
         d.qpos[q0 + 3 : q0 + 7] = wxyz_from_xyzw(quat_from_matrix(R))
+        mujoco.mj_kinematics(m, d)
 
     def _feet(self, needed: Array, standing: list[int], load: Array) -> Array:
         """Generalised forces (nv,) of the feet that give the base what it needs (6,)."""

@@ -35,7 +35,7 @@ class FootConfig:
 
 @dataclass(frozen=True)
 class ImuConfig:
-    """An inertial measurement unit and its calibration: corrected = R(rpy) (scale · raw − bias)."""
+    """An inertial measurement unit and its calibration: corrected = R(rpy) (raw − bias)."""
 
     frame: str = param(doc="sensor frame in the URDF")
     topic: str = param("imu/data", "topic of its sensor_msgs/Imu")

@@ -42,7 +42,6 @@ class StreamClock:
     """Listens to one stream's stamps [ns] and times of arrival [ns]."""
 
     def __init__(self) -> None:
-        self._reference = 0
         self.clear()
 
     def clear(self) -> None:
@@ -62,6 +61,13 @@ class StreamClock:
             self._start, self._now = arrival_ns, (arrival_ns, delay)
         elif delay < self._now[1]:
             self._now = (arrival_ns, delay)
+
+    @property
+    def least_ns(self) -> int:
+        """Least arrival − stamp of the last second or two [ns]; 0 before the first message."""
+        if self._start is None:
+            return 0
+        return min(self._now[1], self._least[-1][1]) if self._least else self._now[1]
 
     def timing(self) -> StreamTiming | None:
         """What is known so far; None before the first message."""

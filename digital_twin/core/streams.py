@@ -27,6 +27,11 @@ class Streams:
         clock.add(stamp_ns, arrival_ns)
         self._arrivals[stream] = (arrival_ns, self._arrivals.get(stream, (arrival_ns, 0))[0])
 
+    def offset_ns(self, stream: str) -> int:
+        """Clock offset plus least delay of late [ns]; 0 while nothing is known."""
+        clock = self._clocks.get(stream)
+        return 0 if clock is None else clock.least_ns
+
     def clock_jumped(self, stream: str, jump_ns: int) -> bool:
         """Whether stamps that moved by jump_ns since the last message did so without time passing."""
         arrivals = self._arrivals.get(stream)

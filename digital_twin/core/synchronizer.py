@@ -31,6 +31,7 @@ from digital_twin.core.streams import Streams
 
 NS = 1_000_000_000
 WRENCH, IMU, JOINTS, ODOM = 0, 1, 2, 3  # in which order measurements of one stamp are taken
+MOST_DELAY = 100_000_000  # [ns]; a larger difference between arrival and stamp is one of clocks
 EFFORT_TIME = 0.05  # [s] over which computed torques are averaged
 REPEATED = 5  # so many messages from the past in a row, and time itself has gone back
 
@@ -202,10 +203,10 @@ class Synchronizer:
             self.tally.reject("odom", "not finite")
             return
         noise = np.diag(np.maximum(np.nan_to_num(np.diag(covariance)), self.config.odom_noise**2))
-        self._take("odom", stamp_ns, ODOM, lambda: self._odom(velocity, noise))
+        self._take("odom", stamp_ns, ODOM, lambda: self._odom(stamp_ns, velocity, noise))
 
-    def _odom(self, velocity: Array, noise: Array) -> None:
-        result = self._base.body_velocity(velocity, noise)
+    def _odom(self, stamp_ns: int, velocity: Array, noise: Array) -> None:
+        result = self._base.body_velocity(stamp_ns, velocity, noise)
         if result is not None and result.weight < 1.0:
             self.tally.reject("odom", "outlier")
 
@@ -234,8 +235,12 @@ class Synchronizer:
         if effort is not None:
             self._reported = np.where(np.isfinite(effort), effort, self._reported)
         # The base takes the readings themselves, whose errors are white; those of filtered positions are not.
-        used = np.where(np.isfinite(q), q, np.nan_to_num(f.q))
-        base = self._base.joints(stamp_ns, used, f.qd)
+        used, variance = q, None
+        if math.isnan(float(q.sum())):
+            there = np.isfinite(q)
+            used = np.where(there, q, np.nan_to_num(f.q))
+            variance = np.where(there, f.reading_variance, f.variance[:, 0])
+        base = self._base.joints(stamp_ns, used, f.qd, variance)
         if self._base.turn is not None:
             by_gyro, gyro_ns, by_leg, leg_ns = self._base.turn
             self.streams.turned(0, gyro_ns, by_gyro)
@@ -292,10 +297,15 @@ class Synchronizer:
         s = self._latest
         if s is None:
             return None
-        dt = min(max(0, now_ns - s.stamp_ns), round(self.config.silent_after * NS))
+        dt = min(max(0, self._on_robots_clock(now_ns) - s.stamp_ns), round(self.config.silent_after * NS))
         q, qd = self._filter.ahead(dt / NS)
         base = self._base.ahead(s.stamp_ns + dt, qd)
         return s if base is None else VirtualState(base.stamp_ns, q, qd, s.qdd, s.effort, base)
+
+    def _on_robots_clock(self, now_ns: int) -> int:
+        """Our time on the clock of the robot's stamps, where the two differ by more than a delay can explain."""
+        offset = self.streams.offset_ns("joint_states")
+        return now_ns - offset if abs(offset) > MOST_DELAY else now_ns
 
     def map_pose(self, state: VirtualState) -> tuple[Array, Array, Array]:
         """The base frame in the map: position (3,), rotation (3, 3), covariance (6, 6)."""
@@ -323,7 +333,7 @@ class Synchronizer:
         if last is None:
             waiting = "waiting for the IMU" if known.any() else "no joint states yet"
             return SyncStatus(1, (waiting,), math.nan, math.nan, math.nan, {}, (), missing, self._values())
-        now = last.stamp_ns if now_ns is None else now_ns
+        now = last.stamp_ns if now_ns is None else self._on_robots_clock(now_ns)
         age = (now - last.stamp_ns) / NS
         error = self._pose_result.error if self._pose_result else math.nan
         silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)

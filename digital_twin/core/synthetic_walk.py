@@ -68,7 +68,7 @@ class Walk:
     """Truth and readings, m samples at `rate` [Hz]; in them, arrays have one row a sample.
 
     Truth of the base frame: position (m, 3), rotation (m, 3, 3), velocity in the base frame (m, 3); q, qd (m, n).
-    Readings: gyro, accel (m, 3) in the sensor's frame; encoders, speeds (m, n); loads (m, 2). distance [m].
+    Readings: gyro, accel (m, 3) along the IMU's frame in the URDF; encoders, speeds (m, n); loads (m, 2). distance [m].
     """
 
     rate: float
@@ -233,7 +233,7 @@ def synthetic_walk(
     if FINE % rate:
         raise TwinError(f"a rate of {rate} Hz does not divide {FINE}")
     _ROBOTS[id(robot)] = robot
-    nominal, position, rotation, samples, q = _nominal(model, id(robot), plan, rate)  # type: ignore[misc]
+    nominal, position, rotation, samples, q = _nominal(model, id(robot), plan, rate)
     rng = np.random.default_rng(seed)
     position, rotation = _slipped(nominal, position, rotation, errors, rng)  # type: ignore[arg-type]
     return _readings(nominal, robot, position, rotation, samples, q, errors, rate, rng)  # type: ignore[arg-type]
@@ -285,7 +285,7 @@ def _readings(
     at_rest.update(nominal.joints.stand)
     if at_rest.moves(0):
         raise TwinError(f"the IMU {imu.frame} moves against the base; a synthetic walk needs one that is fixed to it")
-    sensor_p, R_base_sensor = at_rest.position[0].copy(), at_rest.rotation[0] @ rpy_matrix(imu.rpy)
+    sensor_p, R_base_sensor = at_rest.position[0].copy(), at_rest.rotation[0].copy()
     omega = _angular_velocity(rotation)
     path = position + rotation @ sensor_p
     acceleration = np.zeros_like(path)
