@@ -7,9 +7,11 @@ from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from nav_msgs.msg import Odometry
 from ros_rig import rig
 from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from digital_twin.core.rotation import matrix_from_quat
+from digital_twin.core.synthetic_walk import WalkErrors, WalkPlan, synthetic_walk
 from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
 
 T0 = 1_700_000_000 * 10**9
@@ -112,6 +114,72 @@ def test_odometry_has_frames_attitude_and_covariances(robot):
         assert p.header.frame_id == "map"
         assert np.allclose([p.pose.pose.position.x, p.pose.pose.position.y], [2.0, 1.0], atol=1e-3)
         assert len(r.messages["virtual/pose"]) == pytest.approx(25, abs=2), "50 Hz of 200"
+
+
+def faulty(walk, rng):
+    """(stamp, topic, message) of a walk as a bad network delivers it: a fifth lost, 50 ms of jitter, some twice, NaN."""
+    out = []
+    for i, t in enumerate(walk.stamps.tolist()):
+        bad = i > 600
+        for f, side in enumerate(("left", "right")):
+            w = WrenchStamped()
+            w.wrench.force.z = float(walk.loads[i, f])
+            out.append((t, f"physical/feet/{side}/wrench", w))
+        m = Imu()
+        g, a = m.angular_velocity, m.linear_acceleration
+        g.x, g.y, g.z = (walk.gyro[i] * (np.nan if bad and rng.random() < 0.02 else 1.0)).tolist()
+        a.x, a.y, a.z = walk.accel[i].tolist()
+        out.append((t, "physical/imu/data", m))
+        out.append((t, "physical/joint_states", (walk.encoders[i], walk.speeds[i])))
+    late = []
+    for k, m in enumerate(out):
+        for _ in range(int(rng.choice([0, 1, 2], p=[0.2, 0.75, 0.05])) if k > 2400 else 1):
+            late.append((m[0] + (rng.uniform(0, 50e6) if k > 2400 else 0), k, m))
+    return [m for _, _, m in sorted(late, key=lambda x: x[:2])]
+
+
+def test_a_walk_over_a_bad_network_is_followed(robot):
+    walk = synthetic_walk(robot.model, robot.config, 5, WalkPlan(duration=8.0, stand=3.0), WalkErrors(slips=0.0))
+    with rig(TwinSynchronizer) as r:
+        b = Robot(r, robot)
+        r.listen(Float64MultiArray, "twin/innovations")
+        r.connected("twin/innovations")
+        for count, (t, topic, m) in enumerate(faulty(walk, np.random.default_rng(0))):
+            if isinstance(m, tuple):
+                m = JointState(name=b.names, position=m[0].tolist(), velocity=m[1].tolist())
+            b.send(topic, m, T0 + t)
+            if count % 20 == 19:
+                r.settle(0.004)
+        r.until(lambda: ns_of(r.messages["virtual/odom"][-1]) > T0 + 7.9e9, "the end")
+        odom = r.messages["virtual/odom"]
+        stamps = [ns_of(o) for o in odom]
+        assert stamps == sorted(set(stamps)), "never back in time"
+        p = np.array([[getattr(o.pose.pose.position, c) for c in "xyz"] for o in odom])
+        truth = np.array([np.interp(np.array(stamps) - T0, walk.stamps, column) for column in walk.position.T]).T
+        assert np.isfinite(p).all() and np.linalg.norm(truth[-1] - truth[0]) > 0.4
+        assert np.linalg.norm((p - p[0]) - (truth - truth[0]), axis=1).max() < 0.08
+        r.messages["twin/sync_status"].clear()
+        r.until(lambda: r.messages["twin/sync_status"], "a status")
+        status = r.status("twin/sync_status")
+        assert int(status["replayed"]) > 100 and int(status["rejected/imu/not finite"]) > 3
+        assert {"nis/left", "nis/left/low", "imu/offset_ms", "accel_bias_x", "leg_noise"} <= status.keys()
+        m = r.messages["twin/innovations"][-1]
+        labels = m.layout.dim[0].label.split(",")
+        assert labels[:3] == ["stamp_sec", "stamp_nanosec", "left/x"] and labels[-1] == robot.model.joint_names[-1]
+        assert len(m.data) == len(labels) == m.layout.dim[0].size == 2 + 12 + 28
+        assert int(m.data[0]) * 10**9 + int(m.data[1]) in stamps
+
+
+def test_the_state_of_now_has_topics_of_its_own(robot):
+    with rig(TwinSynchronizer, now_rate=100.0) as r:
+        r.listen(Odometry, "virtual/now/odom")
+        r.listen(JointState, "virtual/now/joint_states")
+        b = Robot(r, robot)
+        b.play(range(50))
+        r.until(lambda: len(r.messages["virtual/now/odom"]) > 5, "the state of now")
+        o = r.messages["virtual/now/odom"][-1]
+        assert ns_of(o) > ns_of(r.messages["virtual/odom"][-1]) and o.child_frame_id == "base_link"
+        assert o.pose.covariance[0] > 0.0 and r.messages["virtual/now/joint_states"]
 
 
 def test_a_namespace_goes_before_topics_and_frames(robot):
