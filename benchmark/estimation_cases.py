@@ -176,10 +176,10 @@ def _wrong_start(robot: Robot, r: Readings, seed: int) -> Callable[[BaseEstimato
     lever, R_base_imu = kinematics.position[0], kinematics.rotation[0]
 
     def start(e: BaseEstimator) -> None:
-        assert e.state is not None
+        if e.state is None:
+            raise RuntimeError("a filter that has not started cannot be started wrong")
         i = int(np.searchsorted(r.stamps, e.state.stamp_ns))
         R = r.rotation[i] @ R_base_imu
-        # Of the IMU; that it moves against the base's origin by ω × lever is little, and left to the filter.
         rate = R_base_imu @ e.state.gyro
         velocity = r.rotation[i] @ (r.velocity[i] + np.cross(rate, lever))
         c = e.config

@@ -13,6 +13,7 @@ from benchmark.estimation_runs import Readings
 from digital_twin.core.instruments import InstrumentConfig, Instruments
 from digital_twin.core.plant import Plant
 from digital_twin.core.plant_model import PlantConfig
+from digital_twin.core.robot_config import imu_rotation
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.script import Script, load_script
 from digital_twin.core.synthetic_walk import WalkPlan, synthetic_walk
@@ -42,6 +43,7 @@ def icub(folder: Path) -> Readings:
     joints, imu, truth = messages["joints"], messages["imu"], messages["truth"]
     m = len(joints)
     which = [robot.model.joint_index[name] for name in joints[0].name]
+    turn = imu_rotation(robot.config.imus[0]).T
     encoders, speeds = np.full((2, m, robot.model.n), np.nan)
     encoders[:, which], speeds[:, which] = [j.position for j in joints], [j.velocity for j in joints]
     poses = [x.pose.pose for x in truth]
@@ -50,8 +52,8 @@ def icub(folder: Path) -> Readings:
     return Readings(
         robot, np.array([j.header.stamp.sec * 10**9 + j.header.stamp.nanosec for j in joints]),
         np.column_stack([[x.wrench.force.z for x in messages[f"wrench{i}"]] for i in (0, 1)]),
-        np.array([[x.angular_velocity.x, x.angular_velocity.y, x.angular_velocity.z] for x in imu]),
-        np.array([[x.linear_acceleration.x, x.linear_acceleration.y, x.linear_acceleration.z] for x in imu]),
+        np.array([[x.angular_velocity.x, x.angular_velocity.y, x.angular_velocity.z] for x in imu]) @ turn,
+        np.array([[x.linear_acceleration.x, x.linear_acceleration.y, x.linear_acceleration.z] for x in imu]) @ turn,
         encoders, speeds, position, np.array([matrix_from_quat(x) for x in quats]), np.full((m, 3), np.nan),
         float(np.linalg.norm(np.diff(position, axis=0), axis=1).sum()), order,
     )  # fmt: skip
@@ -81,6 +83,7 @@ def sways_and_squats(robot: Robot, seed: int, seconds: float = 60.0) -> Readings
     steps = [s for s in script.steps if s.swing or s.cycle or s.hold == "stand"]
     script_ = Script(replace(script, steps=steps), robot.model, robot.joints.stand, str(path))
     steps_per_tick = round(1.0 / (RATE * plant.config.timestep))
+    turn = imu_rotation(robot.config.imus[0]).T
     rows = []
     for tick in range(round(seconds * RATE)):
         if tick % (RATE // COMMANDS) == 0:
@@ -88,7 +91,9 @@ def sways_and_squats(robot: Robot, seed: int, seconds: float = 60.0) -> Readings
         plant.advance(steps_per_tick)
         forces = [instruments.wrench(f.name)[0][2] for f in robot.config.feet]
         truth = *plant.frame_pose(robot.model.base_frame), plant.base_twist()[0]
-        rows.append((plant.time_ns, forces, *instruments.imu(0), *instruments.joint_states()[:2], *truth))
+        rows.append(
+            (plant.time_ns, forces, *(x @ turn for x in instruments.imu(0)), *instruments.joint_states()[:2], *truth)
+        )
     stamps, loads, gyro, accel, q, qd, position, rotation, velocity = (np.array(c) for c in zip(*rows, strict=True))
     distance = float(np.linalg.norm(np.diff(position, axis=0), axis=1).sum())
     return Readings(robot, stamps, loads, gyro, accel, q, qd, position, rotation, velocity, distance)

@@ -15,7 +15,6 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.base_estimator import BaseEstimator
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.leg_odometry import LegOdometry, LegOdometryConfig
-from digital_twin.core.robot_config import imu_rotation
 from digital_twin.core.rotation import rot_z, yaw_of
 from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
 from digital_twin.robots import Robot
@@ -29,7 +28,7 @@ PER_SAMPLE = ("wrench0", "wrench1", "imu", "joints")
 class Readings:
     """What m samples of a robot's sensors say, and the truth, which no estimator is given.
 
-    stamps (m,) [ns]; loads (m, 2) [N]; gyro [rad/s], accel [m/s²] (m, 3) in the sensor's frame; encoders [rad], speeds
+    stamps (m,) [ns]; loads (m, 2) [N]; gyro [rad/s], accel [m/s²] (m, 3) along the IMU's frame; encoders [rad], speeds
     [rad/s] (m, n). Truth of the base frame: position (m, 3) [m], rotation (m, 3, 3), velocity (m, 3) [m/s] in itself,
     NaN where it is not known. distance [m] gone. order: in which the readings of one sample come.
     """
@@ -77,13 +76,15 @@ def synchronizer(robot: Robot, method: str) -> Synchronizer:
     """The package's synchronizer, with its own filter or the other one; no torques, which only take time."""
     s = Synchronizer(robot.model, robot.config, SynchronizerConfig(estimate_effort=False), robot.where)
     if method == QUATERNION:
-        assert isinstance(s._base, BaseEstimator)
         s._base._ekf = QuaternionEkf(len(robot.config.feet))
     return s
 
 
 def estimate(readings: Readings, method: str, started: Callable[[BaseEstimator], None] | None = None) -> Track:
-    """Run a method over readings. `started` is called with an EKF's estimator right after it has started."""
+    """Run a method over readings.
+
+    `started` is called with an EKF's estimator once it has started; the track begins with the sample after that.
+    """
     states = _legs(readings) if method == LEGS else _synchronized(readings, method, started)
     return _track(readings, method, states)
 
@@ -97,12 +98,12 @@ def _synchronized(
         for what in r.order:
             if what == "imu":
                 s.imu(stamp, r.gyro[i], r.accel[i])
-                if started and isinstance(s._base, BaseEstimator) and s._base.state is not None:
-                    started(s._base)
-                    started = None
             elif what == "joints":
                 state = s.joints(stamp, r.encoders[i], r.speeds[i], None)
-                if state is not None:
+                if state is not None and started:
+                    started(s._base)
+                    started = None
+                elif state is not None:
                     states.append((i, state.base))
             else:
                 foot = int(what[-1])
@@ -115,7 +116,7 @@ def _legs(r: Readings) -> list[tuple[int, BaseState]]:
     odometry = LegOdometry(model, r.robot.config, LegOdometryConfig())
     kinematics = model.kinematics([imu.frame])
     kinematics.update(np.nan_to_num(r.encoders[0]))
-    to_base = kinematics.rotation[0] @ imu_rotation(imu)
+    to_base = kinematics.rotation[0]
     states = []
     for i, stamp in enumerate(r.stamps.tolist()):
         for foot in (0, 1):

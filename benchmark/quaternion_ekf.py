@@ -78,6 +78,13 @@ class QuaternionEkf(InvariantEkf):
                 F = s.feet[i]
                 P[part, part] += (F.T * contact[i, 3:]) @ F
 
+    def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
+        """Grow the covariance by variances of attitude [rad²] and velocity [(m/s)²]; places stay where they are."""
+        P = s.covariance.copy()
+        P[R_, R_] += attitude * _EYE
+        P[V_, V_] += velocity * _EYE
+        return s._replace(covariance=P)
+
     def land(self, s: EkfState, i: int, place: Array, attitude: Array, noise: Array) -> EkfState:
         """Foot i enters where kinematics put it: place [m] (3,), attitude (3, 3) in the body; noise along odom's axes."""
         d, phi = self.place[i], self.attitude[i]

@@ -27,11 +27,12 @@ ENVIRONMENT = os.environ | {
 class TwinRun:
     """A running twin; `report` holds its report once it has ended."""
 
-    def __init__(self, rate: float, others: str = "") -> None:
+    def __init__(self, rate: float, others: str = "", joint_rate: float = 0.0) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         config = folder / "config.yaml"
-        config.write_text(f"/**/simulated_robot: {{ros__parameters: {{rate: {rate}, wrench_rate: {rate}}}}}\n{others}")
+        rates = f"rate: {rate}, joint_rate: {joint_rate}, wrench_rate: {joint_rate or rate}"
+        config.write_text(f"/**/simulated_robot: {{ros__parameters: {{{rates}}}}}\n{others}")
         self._report = folder / "report.json"
         command = [
             sys.executable,
@@ -68,9 +69,12 @@ class TwinRun:
 
 
 @contextmanager
-def twin(rate: float, warm_up: float = 8.0, others: str = "") -> Iterator[TwinRun]:
-    """A twin that has run for `warm_up` seconds; `others` are settings of other nodes, as YAML."""
-    run = TwinRun(rate, others)
+def twin(rate: float, warm_up: float = 8.0, others: str = "", joint_rate: float = 0.0) -> Iterator[TwinRun]:
+    """A twin that has run for `warm_up` seconds; `others` are settings of other nodes, as YAML.
+
+    `rate` [Hz] is that of the IMU, and of joints and wrenches where `joint_rate` is 0.
+    """
+    run = TwinRun(rate, others, joint_rate)
     try:
         time.sleep(warm_up)
         yield run

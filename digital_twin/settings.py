@@ -57,6 +57,9 @@ class SimulatedRobotSettings(RobotSettings):
 
     world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
     rate: float = param(200.0, "of joint_states and imu/data; must divide 1000", unit="Hz", low=10, high=1000)
+    joint_rate: float = param(
+        0.0, "of joint_states where it is less than `rate`; 0: the same", unit="Hz", low=0, high=1000
+    )
     wrench_rate: float = param(200.0, "of the feet's wrenches, at most `rate`", unit="Hz", low=1, high=1000)
     truth_rate: float = param(50.0, "of ground_truth/…, at most `rate`", unit="Hz", low=1, high=1000)
     pose_rate: float = param(50.0, "of external_pose; 0: none", unit="Hz", low=0, high=500)

@@ -13,13 +13,13 @@ from digital_twin.core.rotation import cross, exp_so3, log_so3, rot_z, skew
 
 QUIET = np.zeros(6)
 GATE = 100.0
+GAUSS = [(0.5 * (x + 1.0), 0.5 * w) for x, w in zip(*np.polynomial.legendre.leggauss(6), strict=True)]
 seeds = st.integers(0, 2**31)
 
 
 def left_jacobian(phi):
     """How exp of SE_k(3) turns its translations: the integral of exp(s φ) for s from 0 to 1."""
-    s = (np.arange(200) + 0.5) / 200
-    return np.mean([exp_so3(x * phi) for x in s], axis=0)
+    return sum(w * exp_so3(x * phi) for x, w in GAUSS)
 
 
 def moved(ekf, s, xi):
@@ -64,10 +64,9 @@ def any_covariance(n, rng, size=0.05):
 
 
 def transition(ekf, s, dt, gyro, accel):
-    """Φ from what propagation makes of covariances e_i e_jᵀ + e_j e_iᵀ …: of P = x xᵀ it is (Φ x)(Φ x)ᵀ."""
+    """Φ from what propagation makes of covariances: of P = x xᵀ it is (Φ x)(Φ x)ᵀ."""
     moved_by = []
     for x in np.eye(ekf.n):
-        # With e_i and e_i + e_0 the sign against the first column is known; the first entry of Φ e_0 is 1.
         P = ekf.propagate(s._replace(covariance=np.outer(x, x)), dt, gyro, accel, QUIET, QUIET).covariance
         i = int(np.argmax(np.diag(P)))
         column = P[:, i] / np.sqrt(P[i, i])
@@ -247,6 +246,13 @@ def test_feet_on_a_step_are_not_forced_to_one_height():
     assert abs(after.vectors[2, 2] - after.vectors[3, 2]) < 0.002
 
 
+def test_a_step_is_said_not_to_count():
+    rng, ekf = np.random.default_rng(5), InvariantEkf(2)
+    s = any_state(ekf, rng, any_covariance(27, rng, 0.001))
+    s.vectors[2:, 2] = 0.0, 0.15
+    assert ekf.correct_height(s, 0, 1, 0.003, 15.0)[1].weight == 0.0
+
+
 def test_velocitys_jacobian_is_that_of_finite_differences():
     rng, ekf = np.random.default_rng(6), InvariantEkf(2)
     truth = any_state(ekf, rng)
@@ -264,10 +270,8 @@ def test_the_velocitys_covariance_is_given_in_the_base_frame():
     P = np.zeros((ekf.n, ekf.n))
     P[V_, V_] = np.eye(3)
     body = s.rotation.T @ s.velocity
-    after, _ = ekf.correct_velocity(
-        s._replace(covariance=P), body + [1.0, 1.0, 1.0], np.diag([1e-9, 1e9, 1e9]), np.inf
-    )
-    assert np.allclose(s.rotation.T @ after.velocity, body + [1.0, 0.0, 0.0], atol=1e-6)
+    after, _ = ekf.correct_velocity(s._replace(covariance=P), body + 1.0, np.diag([1e-9, 1e9, 1e9]), np.inf)
+    assert np.allclose(s.rotation.T @ after.velocity - body, [1.0, 0.0, 0.0], atol=1e-6)
 
 
 def test_an_absurd_velocity_changes_nothing():
@@ -313,10 +317,23 @@ def test_whitened_innovations_are_standard_normal():
 def test_a_measurement_that_cannot_be_weighed_changes_nothing():
     ekf = InvariantEkf(1)
     s = any_state(ekf, np.random.default_rng(10), np.eye(21))
-    for noise in (-10.0 * np.eye(3), np.full((3, 3), np.nan)):
-        H = np.eye(3, 21)
-        after, result = ekf.correct(s, H, np.ones(3), noise)
-        assert after is s and result.weight == 0.0 and result.nis == np.inf and np.isnan(result.whitened).all()
+    after, result = ekf.correct(s, np.eye(3, 21), np.ones(3), -10.0 * np.eye(3))
+    assert after is s and result.weight == 0.0 and result.nis == np.inf and np.isnan(result.whitened).all()
+
+
+@pytest.mark.parametrize("where", ["noise", "innovation"])
+def test_a_measurement_that_is_not_a_number_changes_nothing(where):
+    ekf = InvariantEkf(1)
+    s = any_state(ekf, np.random.default_rng(10), np.eye(21))
+    z, noise = (np.ones(3), np.full((3, 3), np.nan)) if where == "noise" else (np.full(3, np.nan), np.eye(3))
+    assert np.isfinite(ekf.correct(s, np.eye(3, 21), z, noise)[0].vectors).all()
+
+
+def test_feet_that_cannot_be_weighed_are_said_not_to_count():
+    ekf = InvariantEkf(2)
+    s = any_state(ekf, np.random.default_rng(10), np.eye(27))
+    after, results = ekf.correct_feet(s, (0, 1), *all_seen(ekf, s), -10.0 * np.eye(12), GATE)
+    assert after is s and [r.weight for r in results] == [0.0, 0.0]
 
 
 # Gates
@@ -377,6 +394,21 @@ def test_what_a_bad_foot_can_do_stays_bounded():
         after, _ = ekf.correct_feet(s, (0,), place, attitude, noise[:6, :6], GATE)
         pulls.append(np.linalg.norm(after.position - s.position))
     assert pulls[0] > pulls[1] > pulls[2] > 0.0
+
+
+def test_which_of_two_feet_is_doubted_does_not_depend_on_their_order():
+    """The base is known to 1 cm only, so that both feet see its error; one of them is off by 3 cm."""
+    moves = []
+    for bad in (0, 1):
+        ekf = InvariantEkf(2)
+        P = 1e-8 * np.eye(ekf.n)
+        P[P_, P_] = 1e-4 * np.eye(3)
+        s = any_state(ekf, np.random.default_rng(0), P)
+        place, attitude = all_seen(ekf, s)
+        place[bad] += s.rotation.T @ [0.03, 0.0, 0.0]
+        after, results = ekf.correct_feet(s, (0, 1), place, attitude, 1e-5 * np.eye(12), 33.0)
+        moves.append((np.linalg.norm(after.position - s.position), results[bad].weight))
+    assert np.allclose(*moves, rtol=0.05)
 
 
 # What no sensor on the robot can see
@@ -493,6 +525,19 @@ def test_only_the_feet_that_are_named_correct():
     assert not after.covariance[ekf.place[0]].any() and not after.covariance[ekf.attitude[2]].any()
 
 
+def test_widening_leaves_places_as_sure_as_they_were():
+    rng, ekf = np.random.default_rng(31), InvariantEkf(2)
+    s = any_state(ekf, rng, any_covariance(27, rng))
+    after = ekf.widen(s, 0.04, 0.25)
+    grown = ekf.pose_covariance(after, s.position) - ekf.pose_covariance(s, s.position)
+    assert np.allclose(grown, np.diag([0, 0, 0, 0.04, 0.04, 0.04]), atol=1e-12)
+    for part, x in ((V_, s.velocity), (ekf.place[0], s.vectors[2]), (ekf.place[1], s.vectors[3])):
+        J = np.zeros((3, ekf.n))
+        J[:, part], J[:, R_] = np.eye(3), -skew(x)  # δx = ξ_x − x × ξ_R
+        grown = J @ (after.covariance - s.covariance) @ J.T
+        assert np.allclose(grown, 0.25 * np.eye(3) if part == V_ else 0.0, atol=1e-12)
+
+
 # What comes out
 
 
@@ -516,11 +561,11 @@ def test_the_covariance_of_a_points_pose_is_that_of_samples():
     P = any_covariance(ekf.n, rng, 0.02)
     s, root, arm = any_state(ekf, rng, P), np.linalg.cholesky(P), np.array([0.3, -0.2, 0.5])
     point, out = s.position + s.rotation @ arm, []
-    for _ in range(3000):
+    for _ in range(2000):
         x = moved(ekf, s, root @ rng.standard_normal(ekf.n))
         out.append(np.concatenate([x.position + x.rotation @ arm - point, log_so3(x.rotation @ s.rotation.T)]))
     C = ekf.pose_covariance(s, point)
-    assert np.linalg.norm(spread(out) - C) < 0.1 * np.linalg.norm(C)
+    assert np.linalg.norm(spread(out) - C) < 0.12 * np.linalg.norm(C)
     assert np.linalg.norm(C[:3, 3:]) > 0.1 * np.linalg.norm(C), "the two belong together"
 
 
@@ -529,12 +574,12 @@ def test_the_covariance_of_a_points_twist_is_that_of_samples():
     P = any_covariance(ekf.n, rng, 0.02)
     s, root = any_state(ekf, rng, P), np.linalg.cholesky(P)
     arm, gyro, noise, out = np.array([0.3, -0.9, 0.5]), rng.uniform(-1, 1, 3), 0.02, []
-    for _ in range(3000):
+    for _ in range(2000):
         x = moved(ekf, s, root @ rng.standard_normal(ekf.n))
         rate = gyro + noise * rng.standard_normal(3) - x.gyro_bias
         out.append(np.concatenate([x.rotation.T @ x.velocity + np.cross(rate, arm), rate]))
     C = ekf.twist_covariance(s, arm, noise**2)
-    assert np.linalg.norm(spread(out) - C) < 0.1 * np.linalg.norm(C)
+    assert np.linalg.norm(spread(out) - C) < 0.12 * np.linalg.norm(C)
 
 
 @given(seeds, st.sampled_from([1, 2, 4]), st.floats(-3, 3))
@@ -561,4 +606,4 @@ def test_the_covariance_stays_symmetric_and_positive(seed, k, rate):
             assert np.abs(P - P.T).max() < 1e-9 * size
             assert np.linalg.eigvalsh(0.5 * (P + P.T)).min() > -1e-9 * size
             assert np.allclose(s.rotation @ s.rotation.T, np.eye(3), atol=1e-10)
-    assert skew(s.position).shape == (3, 3) and np.isfinite(s.vectors).all()
+    assert np.isfinite(s.vectors).all()

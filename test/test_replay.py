@@ -132,7 +132,7 @@ def test_memory_stays_bounded():
 def test_memory_stays_bounded_when_time_stands_still(monkeypatch):
     monkeypatch.setattr(module, "MOST", 500)
     replay = Replay(Diary(), 0.2)
-    for k in range(3_000):
+    for _ in range(3_000):
         replay.add(0, 0, lambda: None)
         assert len(replay._entries) <= 600
 

@@ -175,7 +175,9 @@ def test_streams_are_told_apart_by_name_and_in_milliseconds():
         streams.heard("joints", k * NS // RATE, k * NS // RATE + 9_000_000)
     v = streams.values()
     assert v["imu/offset_ms"] == pytest.approx(4.0) and v["joints/offset_ms"] == pytest.approx(9.0)
-    assert v["imu/drift_ppm"] == pytest.approx(0.0, abs=1e-3) and v["joints/excess_p99_ms"] == pytest.approx(0, abs=1e-3)
+    assert v["imu/drift_ppm"] == pytest.approx(0.0, abs=1e-3) and v["joints/excess_p99_ms"] == pytest.approx(
+        0, abs=1e-3
+    )
     streams.clear()
     assert streams.values() == {}
 

@@ -72,7 +72,8 @@ class BaseEstimator:
         self._contacts = Contacts(config.contact, model.mass * GRAVITY)
         self._kinematics = model.kinematics([f.frame for f in robot.feet] + [model.base_frame], imu.frame)
         self.encoder_variance = self._variance = encoder_variance
-        self._qd = np.zeros(model.n)
+        self._q = self._qd = np.zeros(model.n)
+        self._elsewhere = False  # the kinematics are not those of _q
         c = config
         self._inertial = np.array([imu.gyro_noise**2] * 3 + [imu.accel_noise**2] * 3)
         self._free = np.array([c.gap_turn**2] * 3 + [c.gap_push**2] * 3)
@@ -95,25 +96,37 @@ class BaseEstimator:
 
     def snapshot(self) -> object:
         """All that changes; `restore` takes it back."""
-        return self.state, self._pending, self._pose, self._first, self._located_ns, self.dropped, self.doubts
+        return (
+            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
+            self.doubts,
+        )  # fmt: skip
 
     def restore(self, snapshot: object) -> None:
         """Go back to a snapshot."""
         (
-            self.state, self._pending, self._pose, self._first, self._located_ns, self.dropped, self.doubts,
+            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
+            self.doubts,
         ) = snapshot  # type: ignore[misc]  # fmt: skip
+        self._elsewhere = True
+
+    def _locate(self) -> None:
+        """Kinematics of the last joints, after time was turned back."""
+        if self._elsewhere and self._located_ns >= 0:
+            self._kinematics.update(self._q)
+        self._elsewhere = False
 
     def reset(self, position: Array | None = None, yaw: float | None = None) -> None:
         """Start anew from what the sensors say next; the base frame's pose stays (or is the given one)."""
         if position is not None:
             self._pose = np.array(position, dtype=float), float(yaw or 0.0)
         elif self.state is not None:
+            self._locate()
             ekf = self.state.ekf
             R = ekf.rotation @ self._kinematics.rotation[self._k]
             self._pose = ekf.position + ekf.rotation @ self._kinematics.position[self._k], yaw_of(R)
         self._pending = self.state.contacts if self.state else self._pending
         self._pending = self._pending._replace(stands=(False,) * self._k, since=(-1,) * self._k)
-        self.state = None
+        self.state, self._first, self._located_ns = None, None, -1
 
     @property
     def gyro_bias(self) -> Array:
@@ -150,6 +163,7 @@ class BaseEstimator:
 
     def footprint(self, base: BaseState) -> tuple[Array, float]:
         """base_footprint in odom: between the soles, at the height of the lower one (REP-120); position (3,), yaw."""
+        self._locate()
         k = self._k
         to_base = self._kinematics.rotation[k].T
         soles = (
@@ -195,7 +209,8 @@ class BaseEstimator:
         encoders.
         """
         self._kinematics.update(q)
-        self._qd, self._variance = qd, self.encoder_variance if variance is None else variance
+        self._elsewhere = False
+        self._q, self._qd, self._variance = q, qd, self.encoder_variance if variance is None else variance
         if self._located_ns < 0:
             self._located_ns = stamp_ns
         if self.state is None:
@@ -220,6 +235,7 @@ class BaseEstimator:
         """Velocity of the base frame in itself [m/s] (3,), (3, 3), as the robot's own odometry has it."""
         if self.state is None:
             return None
+        self._locate()
         k = self._k
         s = self._advance(self.state, stamp_ns, self.state.gyro, self.state.accel)
         R = self._kinematics.rotation[k]
@@ -246,6 +262,7 @@ class BaseEstimator:
 
     def _start(self, stamp_ns: int, R: Array, gyro: Array, accel: Array, imu_ns: int) -> None:
         """Begin with attitude R up to its heading, at the pose kept, or with odom's floor under the lowest foot."""
+        self._locate()
         c, base, k = self.config, self._k, self._k
         position, yaw = self._pose or (None, 0.0)
         R = rot_z(yaw - yaw_of(R @ self._kinematics.rotation[base])) @ R
@@ -411,6 +428,7 @@ class BaseEstimator:
 
     def ahead(self, stamp_ns: int, qd: Array) -> BaseState | None:
         """The base at a later stamp, the last IMU reading held; the covariance grows by what that leaves open."""
+        self._locate()
         s = self.state
         return None if s is None else self._base(self._advance(s, stamp_ns, s.gyro, s.accel), qd)
 

@@ -11,6 +11,7 @@ it whatever the attitude. Its order is ξ = (R, v, p, d_1 … d_k), gyro bias, a
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -221,11 +222,13 @@ class InvariantEkf:
         after, result = self.correct(s, H, z, noise)
         whitened = result.whitened.reshape(m, 6)
         nis = (whitened * whitened).sum(axis=1).tolist()
+        if result.weight == 0.0:
+            return s, [Correction(y, np.inf, 0.0) for y in whitened]
         weights = [1.0] * m
         if max(nis) > gate:
-            # Too far off is taken as that much noisier: the weight falls with the distance (Huber).
-            weights = [1.0 if x <= gate else gate / x for x in nis]
-            S, noise = H @ s.covariance @ H.T + noise, noise.copy()
+            S = H @ s.covariance @ H.T + noise
+            weights = _weights(S, z, gate)
+            noise = noise.copy()
             for row, w in enumerate(weights):
                 block = slice(6 * row, 6 * row + 6)
                 noise[block, block] += (1.0 / w - 1.0) * S[block, block]
@@ -239,7 +242,7 @@ class InvariantEkf:
         apart = s.vectors[2 + i] - s.vectors[2 + j]
         H[0, 0], H[0, 1] = apart[1], -apart[0]  # the last row of −skew(apart)
         after, result = self.correct(s, H, apart[2:], np.array([[noise**2]]))
-        return (after if result.nis <= gate else s), result
+        return (after, result) if result.nis <= gate else (s, result._replace(weight=0.0))
 
     def correct_velocity(
         self, s: EkfState, velocity: Array, covariance: Array, gate: float
@@ -261,8 +264,11 @@ class InvariantEkf:
         right[:, :-1], right[:, -1] = HP, z
         solved = dtrtrs(L, right, lower=1, overwrite_b=1)[0]
         whitened, W = solved[:, -1], solved[:, :-1]
+        nis = float(whitened @ whitened)
+        if not math.isfinite(nis):  # LAPACK does not stop at NaN
+            return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
         P = s.covariance - W.T @ W
-        return self._retract(s, whitened @ -W, P), Correction(whitened, float(whitened @ whitened), 1.0)
+        return self._retract(s, whitened @ -W, P), Correction(whitened, nis, 1.0)
 
     def _retract(self, s: EkfState, x: Array, P: Array) -> EkfState:
         """exp(x) applied from the left, to first order in the translations (which it moves by a small angle only)."""
@@ -298,6 +304,20 @@ class InvariantEkf:
         J[3, 3] = J[4, 4] = J[5, 5] = -1.0
         noise = J[:, 3:]
         return np.asarray(J @ s.covariance[self._twist_rows] @ J.T + gyro_variance * (noise @ noise.T))
+
+
+def _weights(S: Array, z: Array, gate: float) -> list[float]:
+    """How much each foot counts: one that is too far off is taken as that much noisier (Huber), gate over distance.
+
+    Each is judged by itself; where none stands out so, but they contradict each other, by what the others foretell.
+    """
+    blocks = [slice(i, i + 6) for i in range(0, len(z), 6)]
+    far = [float(z[b] @ np.linalg.solve(S[b, b], z[b])) for b in blocks]
+    if max(far) <= gate:
+        inverse = np.linalg.inv(S)
+        u = inverse @ z
+        far = [float(u[b] @ np.linalg.solve(inverse[b, b], u[b])) for b in blocks]
+    return [1.0 if x <= gate else gate / x for x in far]
 
 
 def _with(flags: tuple[bool, ...], i: int, value: bool) -> tuple[bool, ...]:

@@ -20,9 +20,10 @@ LEVER = 0.1  # [m]: a foot's torque [N m] counts as much as its force [N] at thi
 class InverseDynamics:
     """For one robot, with memory of its own."""
 
-    def __init__(self, model: RobotModel, feet: list[str]) -> None:
-        """`feet`: the frames that the ground pushes on."""
+    def __init__(self, model: RobotModel, feet: list[str], armature: Array | None = None) -> None:
+        """`feet`: the frames that the ground pushes on. `armature` [kg m²] (n,): of the rotors, seen through the gears."""
         self.model = model
+        self._armature = np.zeros(model.n) if armature is None else armature
         self._data = mujoco.MjData(model.mj)
         self._sites = [model.frame_id(f) for f in feet]
         self._base = model.frame_id(model.base_frame)
@@ -57,7 +58,7 @@ class InverseDynamics:
         standing = [i for i, stands in enumerate(base.contacts) if stands]
         if standing:
             total -= self._feet(total[v0 : v0 + 6], standing, load)
-        return np.array(total[self.model.dof_index])
+        return np.array(total[self.model.dof_index] + self._armature * qdd)
 
     def _place(self, base: BaseState, q: Array) -> None:
         """Put the robot so that its base frame, which need not be the root link, is where `base` says."""

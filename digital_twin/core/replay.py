@@ -35,17 +35,17 @@ class _Entry:
 class Replay:
     """Applies measurements to a machine in the order of (stamp, rank).
 
-    What belongs before others that were applied already waits for the next measurement that comes in order (or for
-    `settle`), so that several late ones cost no more than one.
+    What belongs before others that were applied already waits a little for more of its kind (`pause`, or `settle`):
+    turning back costs the same for one or many. Until then the machine goes on without it.
 
     Attributes:
         replayed: how many measurements came late and were put in their place.
     """
 
-    def __init__(self, machine: Machine, history: float) -> None:
-        """`history` [s]: how late a measurement may be."""
+    def __init__(self, machine: Machine, history: float, pause: float = 0.01) -> None:
+        """`history` [s]: how late a measurement may be. `pause` [s]: the least time between two turnings back."""
         self._machine = machine
-        self._history = round(history * NS)
+        self._history, self._pause = round(history * NS), round(pause * NS)
         self.replayed = 0
         self.clear()
 
@@ -53,8 +53,9 @@ class Replay:
         """Forget the past; the machine stays as it is."""
         self._entries: list[_Entry] = []
         self._before: object = self._machine.snapshot()
-        self._turned_back = False
-        self._applied = 0  # so many entries, from the oldest, are in the machine in their right order
+        self._misplaced: int | None = None  # the first entry that the machine has not seen in its place
+        self._turned_ns = 0
+        self._cut_ns = -(2**63)  # stamp of the newest entry that was dropped
 
     @property
     def newest(self) -> int | None:
@@ -62,8 +63,8 @@ class Replay:
         return self._entries[-1].key[0] if self._entries else None
 
     def too_late(self, stamp_ns: int) -> bool:
-        """Whether a measurement of this stamp is older than the history."""
-        return bool(self._entries) and stamp_ns < self._entries[-1].key[0] - self._history
+        """Whether a measurement of this stamp is older than what is kept."""
+        return bool(self._entries) and stamp_ns < max(self._entries[-1].key[0] - self._history, self._cut_ns)
 
     def add(self, stamp_ns: int, rank: int, apply: Callable[[], None]) -> bool:
         """Take a measurement; `apply` makes the machine take it. Of one stamp, the lower rank comes first.
@@ -71,30 +72,33 @@ class Replay:
         Returns False when it is too late, and then nothing is done.
         """
         entries, key = self._entries, (stamp_ns, rank)
-        if not entries or key >= entries[-1].key:
-            entries.append(_Entry(key, apply, None))
-            self.settle()
-            self._prune()
+        if entries and key < entries[-1].key:
+            if self.too_late(stamp_ns):
+                return False
+            at = bisect_right(entries, key, key=lambda e: e.key)
+            entries.insert(at, _Entry(key, apply, None))
+            self._misplaced = at if self._misplaced is None else min(at, self._misplaced)
+            self.replayed += 1
             return True
-        if self.too_late(stamp_ns):
-            return False
-        at = bisect_right(entries, key, key=lambda e: e.key)
-        entries.insert(at, _Entry(key, apply, None))
-        self._turned_back = True
-        self._applied = min(self._applied, at)
-        self.replayed += 1
+        entries.append(_Entry(key, apply, None))
+        if self._misplaced is not None and stamp_ns - self._turned_ns >= self._pause:
+            self.settle()
+        else:
+            apply()
+            entries[-1].after = self._machine.snapshot()
+        self._prune()
         return True
 
     def settle(self) -> None:
-        """Apply what waits."""
-        entries = self._entries
-        if self._turned_back:
-            self._machine.restore(entries[self._applied - 1].after if self._applied else self._before)
-            self._turned_back = False
-        for entry in entries[self._applied :]:
+        """Put everything in its place now."""
+        entries, at = self._entries, self._misplaced
+        if at is None:
+            return
+        self._machine.restore(entries[at - 1].after if at else self._before)
+        for entry in entries[at:]:
             entry.apply()
             entry.after = self._machine.snapshot()
-        self._applied = len(entries)
+        self._misplaced, self._turned_ns = None, entries[-1].key[0]
 
     def _prune(self) -> None:
         """Drop what nobody can come before any more; a hundred at a time, since a list moves up as a whole."""
@@ -102,9 +106,11 @@ class Replay:
         oldest = entries[-1].key[0] - self._history
         if len(entries) < 100 or (entries[99].key[0] >= oldest and len(entries) <= MOST):
             return
-        n = bisect_right(entries, (oldest, -1), key=lambda e: e.key)
-        n = max(n - 1, len(entries) - MOST, 0)
-        if n:
-            self._before = entries[n - 1].after
+        n = max(bisect_right(entries, (oldest, -1), key=lambda e: e.key) - 1, len(entries) - MOST)
+        if self._misplaced is not None and n > self._misplaced:
+            self.settle()
+        if n > 0:
+            self._before, self._cut_ns = entries[n - 1].after, entries[n - 1].key[0]
             del entries[:n]
-            self._applied -= n
+            if self._misplaced is not None:
+                self._misplaced -= n

@@ -112,7 +112,7 @@ class Synchronizer:
         self._filter = JointFilter(model.n, noise.encoder_noise, noise.encoder_resolution, config.joints)
         self._base = BaseEstimator(model, robot, config.base, self._filter.reading_variance)
         self._map = MapAlignment(config.map, config.history + 0.1)
-        self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet])
+        self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet], noise.armature)
         self._reported = np.full(model.n, np.nan)  # efforts
         self._latest: VirtualState | None = None
         self._replay = Replay(self, config.history)

@@ -72,7 +72,7 @@ class RobotTopics:
             message = writer.write(stamp, (q - calibration.offset) / f, qd / f, effort * f)
             self.outbox.post("joint_states", message, self._plant.time_ns)
 
-        self._often(s.rate, joints)
+        self._often(s.joint_rate or s.rate, joints)
         if s.pose_rate > 0:
             self._add(PoseWithCovarianceStamped, "external_pose", s.pose_delay)
             self._often(s.pose_rate, self._pose_job())

@@ -1,0 +1,49 @@
+"""An IMU at 1000 Hz and joints at 500 Hz for minutes: does a backlog build up?
+
+Latency is from the stamp of a joint measurement to the arrival of the virtual state that bears it, in another process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.table import Row, main
+from benchmark.twin_run import helper, twin
+
+
+def measure(a: argparse.Namespace) -> list[Row]:
+    """Over the whole time, and the last tenth of it against the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "sink"
+        with twin(1000.0, joint_rate=500.0) as run, helper("sink", "virtual/joint_states", str(notes)):
+            time.sleep(60.0 * a.minutes)
+        arrivals = {int(k): v for k, v in json.loads(notes.read_text()).items()}
+    stamps = np.array(sorted(arrivals))
+    stamps = stamps[stamps > stamps[0] + 4_000_000_000]
+    ms = np.array([arrivals[int(t)] - int(t) for t in stamps]) / 1e6
+    tenth = len(ms) // 10
+    expected = (stamps[-1] - stamps[0]) / 2e6
+    return [
+        Row("stamp to virtual state, p50", float(np.median(ms)), "ms", 5.0),
+        Row("stamp to virtual state, p99", float(np.percentile(ms, 99)), "ms", 5.0),
+        Row(
+            "p50 of the last tenth",
+            float(np.median(ms[-tenth:])),
+            "ms",
+            1.2,
+            float(np.median(ms[:tenth])),
+            "first tenth",
+        ),
+        Row("joint measurements unanswered", 100.0 * (1.0 - len(ms) / expected), "%", 1.0),
+        Row("real-time factor, off by", abs(run.report["real_time_factor"] - 1.0), "", 0.01),
+    ]
+
+
+if __name__ == "__main__":
+    main("fast IMU", measure, ("minutes", 10.0, "how long it runs"))
