@@ -119,6 +119,19 @@ def test_several_late_ones_cost_one_turn_back():
     assert diary.turns == 1, "and only once"
 
 
+def test_a_stream_that_is_always_late_turns_time_back_no_more_often_than_the_pause_allows():
+    """Every other message is late, for a second; what waits meanwhile is in its place in the end."""
+    diary = Diary()
+    replay = Replay(diary, 0.2)
+    for k in range(0, 1000, 2):
+        offer(replay, diary, k + 1)
+        offer(replay, diary, k)
+    most = 1 + 1_000_000_000 // max(replay._pause, MS)
+    assert 1 <= diary.turns <= most < 400
+    replay.settle()
+    assert diary.pages == tuple((k, 0) for k in range(1000))
+
+
 def test_memory_stays_bounded():
     diary, most = Diary(), 0
     replay = Replay(diary, 0.2)

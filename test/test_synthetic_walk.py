@@ -120,6 +120,14 @@ def test_gyro_and_accelerometer_integrate_back_to_the_true_pose(robot, kind, req
     assert np.linalg.norm(p - place[end]) < 0.02 and np.linalg.norm(v - (w.rotation[end] @ w.velocity[end])) < 0.05
 
 
+def test_the_accelerometer_feels_its_own_place_and_not_the_bases(robot, walk):
+    rotation, place = sensor(robot, walk)
+    felt = np.einsum("nij,nj->ni", rotation, walk.accel)[1:-1] - [0.0, 0.0, GRAVITY]
+    for p, agrees in ((place, True), (walk.position, False)):
+        off = np.linalg.norm((p[2:] - 2.0 * p[1:-1] + p[:-2]) * RATE**2 - felt, axis=1)
+        assert (np.percentile(off, 90) < 0.01) == agrees
+
+
 def test_at_rest_the_imu_reads_gravity_upwards(robot, walk):
     rotation, _ = sensor(robot, walk)
     assert np.allclose(walk.accel[RATE], rotation[RATE].T @ [0.0, 0.0, GRAVITY], atol=1e-8)

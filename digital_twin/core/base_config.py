@@ -19,7 +19,7 @@ class BaseEstimatorConfig:
     twist: float = param(0.1, "wandering of its heading: it turns by degrees in single support",
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
     flex: float = param(0.001, "white error of leg kinematics: links and gears give", unit="m·√s", low=0, high=0.1)
-    flex_angle: float = param(0.0013, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
+    flex_angle: float = param(0.0014, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
     calmest: float = param(
         1e-4, "the noises above are the most; legs that behave better are trusted more, down to this share of "
         "the variance", low=1e-6, high=1,

@@ -32,6 +32,7 @@ class _State(NamedTuple):
 
     leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
     a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
+    unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
     """
 
     ekf: EkfState
@@ -47,6 +48,8 @@ class _State(NamedTuple):
     bad: tuple[float, ...]
     distrusted: tuple[bool, ...]
     upset: float
+    unspread: float
+    inertial: Array
 
 
 class BaseEstimator:
@@ -73,6 +76,8 @@ class BaseEstimator:
         self._kinematics = model.kinematics([f.frame for f in robot.feet] + [model.base_frame], imu.frame)
         self.encoder_variance = self._variance = encoder_variance
         self._q = self._qd = np.zeros(model.n)
+        self._base_moves = self._kinematics.moves(k)
+        self._covariances: tuple[Array | None, Array, Array] = (None, _NOTHING, _NOTHING)  # those of the last output
         self._elsewhere = False  # the kinematics are not those of _q
         c = config
         self._inertial = np.array([imu.gyro_noise**2] * 3 + [imu.accel_noise**2] * 3)
@@ -208,8 +213,7 @@ class BaseEstimator:
         feet, which are taken to stand flat on level ground. `variance` [rad²] (n,) of q, where it is not that of the
         encoders.
         """
-        self._kinematics.update(q)
-        self._elsewhere = False
+        self._elsewhere = True
         self._q, self._qd, self._variance = q, qd, self.encoder_variance if variance is None else variance
         if self._located_ns < 0:
             self._located_ns = stamp_ns
@@ -221,15 +225,16 @@ class BaseEstimator:
         s = self.state
         if s is None:
             return None
-        dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
-        due = dt >= self._least_pause
-        s = self._update_contacts(self._advance(s, stamp_ns, s.gyro, s.accel), stamp_ns, qd, dt, due)
+        s = self._advance(s, stamp_ns, s.gyro, s.accel)
         self.corrections = []
-        if due:
+        dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
+        if dt >= self._least_pause:
+            self._locate()
+            s = self._update_contacts(self._spread(s), stamp_ns, qd, dt)
             s = self._correct(s, dt)._replace(corrected_ns=stamp_ns)
             self._compare_turns(s, stamp_ns)
         self.state = s
-        return self._base(self.state, qd)
+        return self._base(s, qd)
 
     def body_velocity(self, stamp_ns: int, velocity: Array, covariance: Array) -> Correction | None:
         """Velocity of the base frame in itself [m/s] (3,), (3, 3), as the robot's own odometry has it."""
@@ -237,10 +242,10 @@ class BaseEstimator:
             return None
         self._locate()
         k = self._k
-        s = self._advance(self.state, stamp_ns, self.state.gyro, self.state.accel)
+        s = self._spread(self._advance(self.state, stamp_ns, self.state.gyro, self.state.accel))
         R = self._kinematics.rotation[k]
         at_imu = R @ velocity - cross(s.gyro - s.ekf.gyro_bias, self._kinematics.position[k])
-        if self._kinematics.moves(k):
+        if self._base_moves:
             at_imu = at_imu - self._kinematics.jacobian(k)[0] @ self._qd
         ekf, result = self._ekf.correct_velocity(s.ekf, at_imu, R @ covariance @ R.T, float(chdtri(3, 1e-4)))
         self.state = s._replace(ekf=ekf)
@@ -274,7 +279,7 @@ class BaseEstimator:
         self._first = None
         self.state = _State(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
-            (False,) * k, 0.0,
+            (False,) * k, 0.0, 0.0, _NOTHING,
         )  # fmt: skip
 
     def _advance(self, s: _State, stamp_ns: int, gyro: Array, accel: Array) -> _State:
@@ -294,9 +299,18 @@ class BaseEstimator:
                 bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
                 inertial += bend * bend * (dt * dt / 36.0)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
-        wander = np.outer(np.array(ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
-        ekf = self._ekf.propagate(ekf, dt, gyro, accel, inertial, self._walk * dt, wander)
-        return s._replace(ekf=ekf, stamp_ns=stamp_ns)
+        ekf = self._ekf.move(ekf, dt, gyro, accel)
+        s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
+        return s if s.unspread < c.gap else self._spread(s)
+
+    def _spread(self, s: _State) -> _State:
+        """Bring the covariance up to the estimate, which is not worth its cost at every IMU reading."""
+        dt = s.unspread
+        if dt <= 0.0:
+            return s
+        wander = np.outer(np.array(s.ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
+        ekf = self._ekf.spread(s.ekf, dt, s.inertial, self._walk * dt, wander)
+        return s._replace(ekf=ekf, unspread=0.0, inertial=_NOTHING)
 
     def _saturated(self, gyro: Array, accel: Array) -> bool:
         """Whether a sensor is at the end of its range."""
@@ -306,8 +320,8 @@ class BaseEstimator:
 
     # Feet
 
-    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float, due: bool) -> _State:
-        """Who stands; feet enter and leave the state. `due`: dt [s] has passed since this was last so."""
+    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float) -> _State:
+        """Who stands; feet enter and leave the state. `dt` [s] since the last time."""
         k, ekf = self._k, s.ekf
         height = self._kinematics.position[:k] @ ekf.rotation[2]
         speed = np.zeros(k)
@@ -322,7 +336,7 @@ class BaseEstimator:
         for i in range(k):
             if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
                 # It has come to rest: believed again when it has stayed so.
-                bad[i] -= dt if due else 0.0
+                bad[i] -= dt
                 distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
             stands = contacts.stands[i] and not distrusted[i]
             if stands and not ekf.stands[i]:
@@ -402,22 +416,26 @@ class BaseEstimator:
     def _base(self, s: _State, qd: Array) -> BaseState:
         """The base frame."""
         ekf, k = s.ekf, self._k
+        if self._base_moves:
+            self._locate()
         lever, R_imu_base = self._kinematics.position[k], self._kinematics.rotation[k]
         arm = ekf.rotation @ lever
         rate, noise = s.gyro - ekf.gyro_bias, self._imu.gyro_noise
         if s.stamp_ns - s.imu_ns > self.config.gap * NS:
             rate, noise = np.zeros(3) if self._turn_by_leg is None else self._turn_by_leg, self.config.gap_turn
         point = ekf.position + arm
-        twist = self._ekf.twist_covariance(ekf, lever, noise**2 * RATE)
         velocity, angular = ekf.rotation.T @ ekf.velocity + cross(rate, lever), rate
-        if self._kinematics.moves(k):
+        if self._base_moves:
             jp, jr = self._kinematics.jacobian(k)
             velocity, angular = velocity + jp @ qd, angular + jr @ qd
-        turn = np.zeros((6, 6))
-        turn[:3, :3] = turn[3:, 3:] = R_imu_base.T
+        if self._covariances[0] is not ekf.covariance:
+            turn = np.zeros((6, 6))
+            turn[:3, :3] = turn[3:, 3:] = R_imu_base.T
+            twist = self._ekf.twist_covariance(ekf, lever, noise**2 * RATE)
+            self._covariances = ekf.covariance, self._ekf.pose_covariance(ekf, point), turn @ twist @ turn.T
         return BaseState(
             s.stamp_ns, point, ekf.rotation @ R_imu_base, R_imu_base.T @ velocity, R_imu_base.T @ angular,
-            self._ekf.pose_covariance(ekf, point), turn @ twist @ turn.T, ekf.stands, self._sure(ekf),
+            *self._covariances[1:], ekf.stands, self._sure(ekf),
         )  # fmt: skip
 
     def _sure(self, ekf: EkfState) -> bool:
@@ -430,10 +448,11 @@ class BaseEstimator:
         """The base at a later stamp, the last IMU reading held; the covariance grows by what that leaves open."""
         self._locate()
         s = self.state
-        return None if s is None else self._base(self._advance(s, stamp_ns, s.gyro, s.accel), qd)
+        return None if s is None else self._base(self._spread(self._advance(s, stamp_ns, s.gyro, s.accel)), qd)
 
 
 WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
+_NOTHING = np.zeros(6)
 NEVER = -(10**18)
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped

@@ -124,7 +124,26 @@ class InvariantEkf:
         self, s: EkfState, dt: float, gyro: Array, accel: Array, inertial: Array, bias_walk: Array,
         contact: Array | None = None,
     ) -> EkfState:  # fmt: skip
-        """Move on by dt [s] with the mean angular rate [rad/s] and specific force [m/s²] of that time, base frame.
+        """Move on by dt [s]: `spread` and `move` at once."""
+        return self.move(self.spread(s, dt, inertial, bias_walk, contact), dt, gyro, accel)
+
+    def move(self, s: EkfState, dt: float, gyro: Array, accel: Array) -> EkfState:
+        """The estimate dt [s] later, its covariance left as it is.
+
+        Args:
+            gyro, accel: the mean angular rate [rad/s] and specific force [m/s²] of that time, base frame.
+        """
+        middle = exp_so3((gyro - s.gyro_bias) * (0.5 * dt))
+        acceleration = s.rotation @ (middle @ (accel - s.accel_bias)) + GRAVITY
+        vectors = s.vectors.copy()
+        vectors[1] += dt * (s.vectors[0] + (0.5 * dt) * acceleration)
+        vectors[0] += dt * acceleration
+        return s._replace(rotation=s.rotation @ (middle @ middle), vectors=vectors)
+
+    def spread(
+        self, s: EkfState, dt: float, inertial: Array, bias_walk: Array, contact: Array | None = None
+    ) -> EkfState:
+        """The covariance dt [s] later. It may follow several `move`s: within milliseconds the transition hardly changes.
 
         Args:
             inertial: variances (6,) of the integrals of gyro [rad²] and accelerometer [(m/s)²] over dt.
@@ -132,7 +151,6 @@ class InvariantEkf:
             contact: variances (k, 6) that the feet's places and attitudes gain over dt, along odom's axes.
         """
         R, n = s.rotation, self.group
-        rate, force = gyro - s.gyro_bias, accel - s.accel_bias
         # B: how an error of the gyro enters each part, the adjoint of X applied to the rotation.
         B = np.empty((n, 6))
         B[:3, :3] = R
@@ -148,12 +166,7 @@ class InvariantEkf:
         if contact is not None:
             diagonal[9:n] += contact[:, :3].reshape(-1)
             diagonal[n + 6 :] += contact[:, 3:].reshape(-1)
-        middle = exp_so3(rate * (0.5 * dt))
-        acceleration = R @ (middle @ force) + GRAVITY
-        vectors = s.vectors.copy()
-        vectors[1] += dt * (s.vectors[0] + (0.5 * dt) * acceleration)
-        vectors[0] += dt * acceleration
-        return EkfState(R @ (middle @ middle), vectors, s.gyro_bias, s.accel_bias, s.feet, P, s.stands)
+        return s._replace(covariance=P)
 
     def _constant(self, dt: float) -> Array:
         """What does not depend on the state in the transition of the error over dt (n, n); steady pace, same matrix."""
