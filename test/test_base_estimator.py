@@ -332,7 +332,7 @@ def test_between_two_readings_the_imu_went_along_a_straight_line(robot, walk):
     e.joints(0, walk.encoders[0], walk.speeds[0])
     e.imu(0, np.zeros(3), UP)
     before = e.state.ekf
-    e.imu(NS // 100, np.array([0.0, 0.0, 1.0]), UP + [4.0, 0.0, 0.0])
+    e.imu(NS // 100, np.array([0.0, 0.0, 1.0]), np.array([4.0, 0.0, GRAVITY]))
     after = e.state.ekf
     assert np.allclose(log_so3(before.rotation.T @ after.rotation), [0.0, 0.0, 0.005], atol=1e-9)
     assert np.allclose(before.rotation.T @ (after.velocity - before.velocity), [0.02, 0.0, 0.0], atol=1e-4)
