@@ -75,12 +75,21 @@ def part(readings: Readings, start: float, end: float) -> Readings:
 
 
 def sways_and_squats(robot: Robot, seed: int, seconds: float = 60.0) -> Readings:
-    """The simulated robot, another of its series for every seed, told by the script to sway and to squat."""
+    """The simulated robot, another of its series for every seed, told by a script to sway and to squat.
+
+    Each seed has an order, sizes and speeds of its own: errors that the motion causes would else come at one time in
+    all, and averages over seeds would mean little.
+    """
     plant = Plant(robot.description, robot.config, PlantConfig(seed=seed))
     instruments = Instruments(plant, InstrumentConfig(), float(RATE))
     path = find("humanoid.yaml", "config/scripts")
     script = load_script(path)
-    steps = [s for s in script.steps if s.swing or s.cycle or s.hold == "stand"]
+    rng = np.random.default_rng(seed)
+    steps = [s for s in script.steps if s.hold == "stand"]
+    for step in rng.permutation([s for s in script.steps if s.swing or s.cycle] * 3):
+        period, size = step.period * rng.uniform(0.8, 1.5), rng.uniform(0.6, 1.0)
+        swing = {joint: size * angle for joint, angle in step.swing.items()}
+        steps.append(replace(step, period=period, seconds=2.0 * period, swing=swing))
     script_ = Script(replace(script, steps=steps), robot.model, robot.joints.stand, str(path))
     steps_per_tick = round(1.0 / (RATE * plant.config.timestep))
     turn = imu_rotation(robot.config.imus[0]).T

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtrs
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.invariant_ekf import GRAVITY, P_, R_, V_, Correction, EkfState, InvariantEkf
+from digital_twin.core.invariant_ekf import P_, R_, V_, Correction, EkfState, InvariantEkf
 from digital_twin.core.rotation import exp_so3, log_so3, skew
 
 _EYE = np.eye(3)
@@ -36,10 +36,7 @@ class QuaternionEkf(InvariantEkf):
         P[R_, R_] = rotation.T @ np.diag([tilt**2, tilt**2, 0.0]) @ rotation
         return s._replace(covariance=P)
 
-    def propagate(
-        self, s: EkfState, dt: float, gyro: Array, accel: Array, inertial: Array, bias_walk: Array,
-        contact: Array | None = None,
-    ) -> EkfState:  # fmt: skip
+    def move(self, s: EkfState, dt: float, gyro: Array, accel: Array) -> EkfState:
         """The same motion as the invariant filter's, dt in [s]; the error's transition depends on the estimate."""
         R, half = s.rotation, 0.5 * dt
         middle = exp_so3((gyro - s.gyro_bias) * half)
@@ -52,13 +49,15 @@ class QuaternionEkf(InvariantEkf):
         phi[V_, self.gyro_bias], phi[P_, self.gyro_bias] = dt * half * lever, 0.5 * dt * half * dt * lever
         phi[V_, self.accel_bias], phi[P_, self.accel_bias] = -dt * R @ middle, -dt * half * R @ middle
         phi[P_, V_] = dt * _EYE
-        P = phi @ s.covariance @ phi.T
-        self._add_noise(P, s, dt, R @ middle, inertial, bias_walk, contact)
-        acceleration = R @ force + GRAVITY
-        vectors = s.vectors.copy()
-        vectors[1] += dt * (s.vectors[0] + half * acceleration)
-        vectors[0] += dt * acceleration
-        return s._replace(rotation=R @ (middle @ middle), vectors=vectors, covariance=P)
+        return super().move(s, dt, gyro, accel)._replace(covariance=phi @ s.covariance @ phi.T)
+
+    def spread(
+        self, s: EkfState, dt: float, inertial: Array, bias_walk: Array, contact: Array | None = None
+    ) -> EkfState:
+        """What sensors, biases and feet add to the covariance over dt [s]."""
+        P = s.covariance.copy()
+        self._add_noise(P, s, dt, s.rotation, inertial, bias_walk, contact)
+        return s._replace(covariance=P)
 
     def _add_noise(
         self, P: Array, s: EkfState, dt: float, turn: Array, inertial: Array, bias_walk: Array, contact: Array | None

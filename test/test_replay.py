@@ -119,17 +119,17 @@ def test_several_late_ones_cost_one_turn_back():
     assert diary.turns == 1, "and only once"
 
 
-def test_a_stream_that_is_always_late_turns_time_back_no_more_often_than_the_pause_allows():
-    """Every other message is late, for a second; what waits meanwhile is in its place in the end."""
+def test_late_messages_cost_a_bounded_amount_of_work():
+    """Every other message is 100 ms late, for seconds: each would apply a hundred again, did they not wait."""
     diary = Diary()
     replay = Replay(diary, 0.2)
-    for k in range(0, 1000, 2):
+    for k in range(0, 4000, 2):
         offer(replay, diary, k + 1)
-        offer(replay, diary, k)
-    most = 1 + 1_000_000_000 // max(replay._pause, MS)
-    assert 1 <= diary.turns <= most < 400
+        if k >= 100:
+            offer(replay, diary, k - 100)
+    assert diary.turns > 50 and diary.taken < 4000 * (1.0 + 1.3 * MS / module.PATIENCE)
     replay.settle()
-    assert diary.pages == tuple((k, 0) for k in range(1000))
+    assert diary.pages == tuple((k, 0) for k in range(4000) if k % 2 or k < 3900)
 
 
 def test_memory_stays_bounded():

@@ -299,6 +299,9 @@ class BaseEstimator:
                 bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
                 inertial += bend * bend * (dt * dt / 36.0)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
+            elif s.imu_ns == s.stamp_ns:
+                # The next reading is not here yet: the line through the last two goes on.
+                gyro, accel = gyro + 0.5 * s.change[:3], accel + 0.5 * s.change[3:]
         ekf = self._ekf.move(ekf, dt, gyro, accel)
         s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
         return s if s.unspread < c.gap else self._spread(s)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 NS = 1_000_000_000
+PATIENCE = 200_000  # [ns] for each measurement that turning back would apply again
 MOST = 20_000  # measurements kept, whatever their stamps
 
 
@@ -35,17 +36,17 @@ class _Entry:
 class Replay:
     """Applies measurements to a machine in the order of (stamp, rank).
 
-    What belongs before others that were applied already waits a little for more of its kind (`pause`, or `settle`):
-    turning back costs the same for one or many. Until then the machine goes on without it.
+    What belongs before others that were applied already waits for more of its kind, the longer the more there is to
+    apply again: turning back costs the same for one or many. Until then (or `settle`) the machine goes on without it.
 
     Attributes:
         replayed: how many measurements came late and were put in their place.
     """
 
-    def __init__(self, machine: Machine, history: float, pause: float = 0.01) -> None:
-        """`history` [s]: how late a measurement may be. `pause` [s]: the least time between two turnings back."""
+    def __init__(self, machine: Machine, history: float) -> None:
+        """`history` [s]: how late a measurement may be."""
         self._machine = machine
-        self._history, self._pause = round(history * NS), round(pause * NS)
+        self._history = round(history * NS)
         self.replayed = 0
         self.clear()
 
@@ -81,7 +82,8 @@ class Replay:
             self.replayed += 1
             return True
         entries.append(_Entry(key, apply, None))
-        if self._misplaced is not None and stamp_ns - self._turned_ns >= self._pause:
+        again = 0 if self._misplaced is None else len(entries) - self._misplaced
+        if again and stamp_ns - self._turned_ns >= again * PATIENCE:
             self.settle()
         else:
             apply()
