@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmark.leg_odometry import LegOdometry, LegOdometryConfig
 from benchmark.quaternion_ekf import QuaternionEkf
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_estimator import BaseEstimator
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.leg_odometry import LegOdometry, LegOdometryConfig
 from digital_twin.core.rotation import rot_z, yaw_of
 from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
 from digital_twin.robots import Robot

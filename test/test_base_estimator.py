@@ -296,10 +296,7 @@ def same(a, b):
     return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
 
 
-CACHED = pytest.mark.xfail(strict=True, reason="_covariances, which outlives a correction, is not in the snapshot")
-
-
-@pytest.mark.parametrize("start", [0, pytest.param(1, marks=CACHED), 700, pytest.param(1201, marks=CACHED)])
+@pytest.mark.parametrize("start", [0, pytest.param(1), 700, pytest.param(1201)])
 def test_after_turning_back_it_goes_on_bit_for_bit(robot, walk, start):
     e = estimator(robot)
     for k in range(start):

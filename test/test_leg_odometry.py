@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digital_twin.core.leg_odometry import GRAVITY, LegOdometry, LegOdometryConfig
+from benchmark.leg_odometry import GRAVITY, LegOdometry, LegOdometryConfig
 from digital_twin.core.rotation import exp_so3, log_so3, rot_z, yaw_of
 
 S = 1_000_000_000

@@ -103,14 +103,14 @@ class BaseEstimator:
         """All that changes; `restore` takes it back."""
         return (
             self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
-            self.doubts,
+            self.doubts, self._covariances, self._turn_by_leg,
         )  # fmt: skip
 
     def restore(self, snapshot: object) -> None:
         """Go back to a snapshot."""
         (
             self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
-            self.doubts,
+            self.doubts, self._covariances, self._turn_by_leg,
         ) = snapshot  # type: ignore[misc]  # fmt: skip
         self._elsewhere = True
 
@@ -417,7 +417,7 @@ class BaseEstimator:
     # Outputs
 
     def _base(self, s: _State, qd: Array) -> BaseState:
-        """The base frame."""
+        """The base frame. Between two corrections its covariances stay those of the earlier one."""
         ekf, k = s.ekf, self._k
         if self._base_moves:
             self._locate()

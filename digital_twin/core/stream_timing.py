@@ -88,6 +88,9 @@ class StreamClock:
         line = (0.0 if math.isnan(drift) else drift) * (recent[:, 0] - points[-1, 0]) / NS
         excess = np.maximum(0.0, (recent[:, 1] - base) / NS - offset - line)
         p50, p99 = np.percentile(excess, (50, 99))
+        # The least of n delays is above the least possible by about their mean over n.
+        lately = int((recent[:, 0] > recent[-1, 0] - WINDOW).sum())
+        spread = math.hypot(spread, float(excess.mean()) / max(lately, 1))
         return StreamTiming(
             base / NS + float(offset), spread, float(drift), drift_spread, float(p50), float(p99), float(excess.max())
         )

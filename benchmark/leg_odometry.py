@@ -1,4 +1,4 @@
-"""Leg odometry with a gyro: where the base is, from the feet that stand still and the rate at which the base turns.
+"""The simplest alternative, to be compared with: leg odometry with a gyro. Where the base is, from the feet that stand still and the rate at which the base turns.
 
 Attitude is the integral of the gyro less its bias, pulled gently towards gravity by the accelerometer (Mahony, Hamel,
 Pflimlin 2008). The bias is learnt while the robot stands at rest. Position follows from the feet: while a foot stands,
@@ -74,27 +74,6 @@ class LegOdometry:
     def settled(self) -> bool:
         """The attitude is an average over enough readings; before, the base is taken to stand still."""
         return self._age >= self.config.settling or not self._has_imu
-
-    _CHANGING = (
-        "position", "rotation", "gyro_bias", "_attitude_known", "_age", "_imu_stamp", "_joint_stamp", "_gyro", "_load",
-        "_stands", "_last", "_variance", "_has_imu", "_rest_time", "_still",
-    )  # fmt: skip
-
-    def snapshot(self) -> object:
-        """All that changes; `restore` takes it back."""
-        return tuple(getattr(self, name) for name in self._CHANGING)
-
-    def restore(self, snapshot: object) -> None:
-        """Go back to a snapshot."""
-        for name, value in zip(self._CHANGING, snapshot, strict=True):  # type: ignore[call-overload]
-            setattr(self, name, value)
-
-    def footprint(self, base: BaseState) -> tuple[Array, float]:
-        """base_footprint in odom: between the soles, at the height of the lower one (REP-120); position (3,), yaw."""
-        soles = base.position + self._kinematics.position @ base.rotation.T
-        if not len(soles):
-            return np.array([base.position[0], base.position[1], 0.0]), yaw_of(base.rotation)
-        return np.array([*soles[:, :2].mean(axis=0), soles[:, 2].min()]), yaw_of(base.rotation)
 
     # Inputs
 
