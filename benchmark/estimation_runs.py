@@ -76,7 +76,7 @@ def synchronizer(robot: Robot, method: str) -> Synchronizer:
     """The package's synchronizer, with its own filter or the other one; no torques, which only take time."""
     s = Synchronizer(robot.model, robot.config, SynchronizerConfig(estimate_effort=False), robot.where)
     if method == QUATERNION:
-        s._base._ekf = QuaternionEkf(len(robot.config.feet))
+        s._base._ekf = s._base._legs.ekf = QuaternionEkf(len(robot.config.feet))
     return s
 
 

@@ -1,14 +1,11 @@
 """Where the base is: the invariant filter fed with what a robot's sensors say, in the order of their stamps.
 
-The filter's frame is the IMU's; the base frame is carried along by kinematics. Feet enter and leave as their contacts
-do, slips and false contacts are seen by their innovations, and the noise of the legs is fitted to how they behave.
+The filter's frame is the IMU's; the base frame is carried along by kinematics. What the feet say is in legs.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import chdtri
@@ -16,49 +13,22 @@ from scipy.special import chdtri
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_config import BaseEstimatorConfig
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.contacts import Contacts, ContactState
+from digital_twin.core.contacts import ContactState
 from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
+from digital_twin.core.legs import FilterState, Legs
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import ImuConfig, RobotConfig
 from digital_twin.core.rotation import cross, gravity_tilt, log_so3, rot_z, yaw_of
 
 NS = 1_000_000_000
 GRAVITY = 9.81
-GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hundred thousand
-
-
-class _State(NamedTuple):
-    """All that changes, so that time can be turned back; never changed in place.
-
-    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
-    a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
-    unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
-    """
-
-    ekf: EkfState
-    stamp_ns: int
-    contacts: ContactState
-    gyro: Array
-    accel: Array
-    change: Array
-    imu_ns: int
-    corrected_ns: int
-    leg_noise: float
-    sums: Array
-    bad: tuple[float, ...]
-    distrusted: tuple[bool, ...]
-    upset: float
-    unspread: float
-    inertial: Array
 
 
 class BaseEstimator:
     """Feed it `imu`, `wrench` and `joints` in the order of their stamps; `joints` returns the base.
 
     Attributes:
-        corrections: what the last joints did, foot by foot: (index of the foot, Correction).
         turn: angular velocity by the gyro and its stamp, by the standing leg and its stamp [rad/s] (3,); None at times.
-        dropped: how often a foot was found to slip or not to stand at all. doubts: how often all feet contradicted.
     """
 
     def __init__(
@@ -72,9 +42,9 @@ class BaseEstimator:
         self._has_imu = bool(robot.imus)
         self._imu = imu = robot.imus[0] if robot.imus else ImuConfig(model.base_frame)
         self._ekf = InvariantEkf(k)
-        self._contacts = Contacts(config.contact, model.mass * GRAVITY)
         self._kinematics = model.kinematics([f.frame for f in robot.feet] + [model.base_frame], imu.frame)
-        self.encoder_variance = self._variance = encoder_variance
+        self._legs = Legs(config, self._ekf, self._kinematics, model.mass * GRAVITY, encoder_variance)
+        self.encoder_variance = encoder_variance
         self._q = self._qd = np.zeros(model.n)
         self._base_moves = self._kinematics.moves(k)
         self._covariances: tuple[Array | None, Array, Array] = (None, _NOTHING, _NOTHING)  # those of the last output
@@ -83,14 +53,11 @@ class BaseEstimator:
         self._inertial = np.array([imu.gyro_noise**2] * 3 + [imu.accel_noise**2] * 3)
         self._free = np.array([c.gap_turn**2] * 3 + [c.gap_push**2] * 3)
         self._walk = np.array([c.gyro_walk**2] * 3 + [c.accel_walk**2] * 3)
-        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, c.roll**2, c.roll**2, c.twist**2])
         self._least_pause = 0.9 / c.correct_rate
-        self._flex = np.array([c.flex**2] * 3 + [c.flex_angle**2] * 3)
-        self.corrections: list[tuple[int, Correction]] = []
-        self.dropped = self.doubts = 0
+        self._counted = (0, 0)  # dropped and doubts before the last reset
         self.turn: tuple[Array, int, Array, int] | None = None
         self._pending = ContactState.unknown(k)
-        self.state: _State | None = None
+        self.state: FilterState | None = None
         self._pose: tuple[Array, float] | None = None
         self._first: tuple[int, Array, Array] | None = None  # IMU reading before any joints
         self._located_ns = -1  # since when joints are known
@@ -102,15 +69,15 @@ class BaseEstimator:
     def snapshot(self) -> object:
         """All that changes; `restore` takes it back."""
         return (
-            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
-            self.doubts, self._covariances, self._turn_by_leg,
+            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self._counted,
+            self._covariances, self._turn_by_leg,
         )  # fmt: skip
 
     def restore(self, snapshot: object) -> None:
         """Go back to a snapshot."""
         (
-            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self.dropped,
-            self.doubts, self._covariances, self._turn_by_leg,
+            self.state, self._pending, self._pose, self._first, self._located_ns, self._q, self._qd, self._counted,
+            self._covariances, self._turn_by_leg,
         ) = snapshot  # type: ignore[misc]  # fmt: skip
         self._elsewhere = True
 
@@ -131,6 +98,7 @@ class BaseEstimator:
             self._pose = ekf.position + ekf.rotation @ self._kinematics.position[self._k], yaw_of(R)
         self._pending = self.state.contacts if self.state else self._pending
         self._pending = self._pending._replace(stands=(False,) * self._k, since=(-1,) * self._k)
+        self._counted = self.dropped, self.doubts
         self.state, self._first, self._located_ns = None, None, -1
 
     @property
@@ -147,6 +115,21 @@ class BaseEstimator:
     def imu_stamp(self) -> int:
         """Of the last IMU reading [ns]."""
         return 0 if self.state is None else self.state.imu_ns
+
+    @property
+    def corrections(self) -> list[tuple[int, Correction]]:
+        """What the last joints did, foot by foot: (index of the foot, Correction)."""
+        return self._legs.corrections
+
+    @property
+    def dropped(self) -> int:
+        """How often a foot was found to slip or not to stand at all."""
+        return self._counted[0] if self.state is None else self.state.dropped
+
+    @property
+    def doubts(self) -> int:
+        """How often all feet contradicted the estimate."""
+        return self._counted[1] if self.state is None else self.state.doubts
 
     @property
     def doubted(self) -> list[str]:
@@ -188,9 +171,11 @@ class BaseEstimator:
     def wrench(self, stamp_ns: int, foot: int, load: float) -> None:
         """Load [N] on a foot, positive when it bears weight."""
         if self.state is None:
-            self._pending = self._contacts.load(self._pending, stamp_ns, foot, load)
+            self._pending = self._legs.contacts.load(self._pending, stamp_ns, foot, load)
         else:
-            self.state = self.state._replace(contacts=self._contacts.load(self.state.contacts, stamp_ns, foot, load))
+            self.state = self.state._replace(
+                contacts=self._legs.contacts.load(self.state.contacts, stamp_ns, foot, load)
+            )
 
     def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
         """One reading along the axes of the IMU's frame in the URDF: [rad/s] (3,), [m/s²] (3,)."""
@@ -214,7 +199,8 @@ class BaseEstimator:
         encoders.
         """
         self._elsewhere = True
-        self._q, self._qd, self._variance = q, qd, self.encoder_variance if variance is None else variance
+        self._q, self._qd = q, qd
+        self._legs.variance = self.encoder_variance if variance is None else variance
         if self._located_ns < 0:
             self._located_ns = stamp_ns
         if self.state is None:
@@ -226,12 +212,12 @@ class BaseEstimator:
         if s is None:
             return None
         s = self._advance(s, stamp_ns, s.gyro, s.accel)
-        self.corrections = []
+        self._legs.corrections = []
         dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
         if dt >= self._least_pause:
             self._locate()
-            s = self._update_contacts(self._spread(s), stamp_ns, qd, dt)
-            s = self._correct(s, dt)._replace(corrected_ns=stamp_ns)
+            s = self._legs.update_contacts(self._spread(s), stamp_ns, qd, dt)
+            s = self._legs.correct(s, dt)._replace(corrected_ns=stamp_ns)
             self._compare_turns(s, stamp_ns)
         self.state = s
         return self._base(s, qd)
@@ -277,12 +263,12 @@ class BaseEstimator:
             position = np.array([0.0, 0.0, at[2] - (float(feet[:, 2].min()) if k else 0.0)])
         ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
         self._first = None
-        self.state = _State(
+        self.state = FilterState(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
-            (False,) * k, 0.0, 0.0, _NOTHING,
+            (False,) * k, 0.0, *self._counted, 0.0, _NOTHING,
         )  # fmt: skip
 
-    def _advance(self, s: _State, stamp_ns: int, gyro: Array, accel: Array) -> _State:
+    def _advance(self, s: FilterState, stamp_ns: int, gyro: Array, accel: Array) -> FilterState:
         """Propagate to a stamp, at which the IMU reads this; between two readings a straight line is assumed."""
         if stamp_ns <= s.stamp_ns:
             return s
@@ -306,13 +292,12 @@ class BaseEstimator:
         s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
         return s if s.unspread < c.gap else self._spread(s)
 
-    def _spread(self, s: _State) -> _State:
+    def _spread(self, s: FilterState) -> FilterState:
         """Bring the covariance up to the estimate, which is not worth its cost at every IMU reading."""
         dt = s.unspread
         if dt <= 0.0:
             return s
-        wander = np.outer(np.array(s.ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
-        ekf = self._ekf.spread(s.ekf, dt, s.inertial, self._walk * dt, wander)
+        ekf = self._ekf.spread(s.ekf, dt, s.inertial, self._walk * dt, self._legs.wander(s, dt))
         return s._replace(ekf=ekf, unspread=0.0, inertial=_NOTHING)
 
     def _saturated(self, gyro: Array, accel: Array) -> bool:
@@ -321,88 +306,7 @@ class BaseEstimator:
         turn, push = max(map(abs, gyro.tolist())), max(map(abs, accel.tolist()))
         return bool(turn > 0.98 * imu.gyro_range or push > 0.98 * imu.accel_range)
 
-    # Feet
-
-    def _update_contacts(self, s: _State, stamp_ns: int, qd: Array, dt: float) -> _State:
-        """Who stands; feet enter and leave the state. `dt` [s] since the last time."""
-        k, ekf = self._k, s.ekf
-        height = self._kinematics.position[:k] @ ekf.rotation[2]
-        speed = np.zeros(k)
-        needed = [i for i in range(k) if s.distrusted[i] or self._contacts.blind(s.contacts, i, stamp_ns)]
-        rate = s.gyro - ekf.gyro_bias
-        for i in needed:
-            jp, _ = self._kinematics.jacobian(i)
-            v = ekf.rotation.T @ ekf.velocity + cross(rate, self._kinematics.position[i]) + jp @ qd
-            speed[i] = float(np.linalg.norm(v))
-        contacts = self._contacts.decide(s.contacts, stamp_ns, height, speed)
-        bad, distrusted, sums = list(s.bad), list(s.distrusted), s.sums
-        for i in range(k):
-            if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
-                # It has come to rest: believed again when it has stayed so.
-                bad[i] -= dt
-                distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
-            stands = contacts.stands[i] and not distrusted[i]
-            if stands and not ekf.stands[i]:
-                ekf = self._land(ekf, i, s.leg_noise, dt)
-                sums = sums.copy()
-                sums[i] = 0.0
-                bad[i] = 0.0
-            elif ekf.stands[i] and not stands:
-                ekf = self._ekf.lift(ekf, i)
-        return s._replace(ekf=ekf, contacts=contacts, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted))
-
-    def _noise(self, ekf: EkfState, feet: Sequence[int], leg_noise: float, dt: float) -> Array:
-        """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
-        J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
-        N: Array = (J * self._variance) @ J.T
-        N.reshape(-1)[:: len(N) + 1] += np.tile(self._flex * (leg_noise / dt) + 1e-10, len(feet))
-        return N
-
-    def _land(self, ekf: EkfState, i: int, leg_noise: float, dt: float) -> EkfState:
-        others = [j for j in range(self._k) if ekf.stands[j]]
-        place, attitude = self._kinematics.position[i], self._kinematics.rotation[i]
-        ekf = self._ekf.land(ekf, i, place, attitude, self._noise(ekf, (i,), leg_noise, dt))
-        if self.config.ground > 0.0 and others:
-            ekf, _ = self._ekf.correct_height(ekf, i, others[0], self.config.ground, GROUND_GATE)
-        return ekf
-
-    def _correct(self, s: _State, dt: float) -> _State:
-        """By all standing feet."""
-        ekf, c = s.ekf, self.config
-        standing = tuple(i for i in range(self._k) if ekf.stands[i])
-        if not standing:
-            return s
-        log_noise, sums, bad, distrusted = math.log(s.leg_noise), s.sums.copy(), list(s.bad), list(s.distrusted)
-        keep = math.exp(-dt / CORRELATED)
-        noise = self._noise(ekf, standing, s.leg_noise, dt)
-        place, attitude = self._kinematics.position, self._kinematics.rotation
-        ekf, results = self._ekf.correct_feet(ekf, standing, place, attitude, noise, GATE)
-        self.corrections = list(zip(standing, results, strict=True))
-        calmest_foot = math.inf
-        for i, result in self.corrections:
-            if not math.isfinite(result.nis):
-                continue
-            # Errors of legs last for a tenth of a second: white innovations, summed over that, should be N(0, 1).
-            sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
-            restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
-            calmest_foot = min(calmest_foot, restless)
-            log_noise += dt / c.adaptation * (min(restless, 5.0) - 1.0) / len(standing)
-            bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
-            if bad[i] > SLIPPING and sum(ekf.stands) > 1:
-                ekf = self._ekf.lift(ekf, i)
-                distrusted[i], bad[i] = True, SLIPPING
-                self.dropped += 1
-        upset = s.upset + dt if calmest_foot > UPSET else max(0.0, s.upset - dt)
-        if upset > CONTRADICTED:
-            # All that stands disagrees with the estimate: then it is the estimate that is wrong.
-            ekf, upset, sums = self._ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
-            self.doubts += 1
-        leg_noise = min(1.0, max(c.calmest, math.exp(log_noise)))
-        return s._replace(
-            ekf=ekf, upset=upset, leg_noise=leg_noise, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted)
-        )
-
-    def _compare_turns(self, s: _State, stamp_ns: int) -> None:
+    def _compare_turns(self, s: FilterState, stamp_ns: int) -> None:
         """How fast the body turns by the gyro, and by the most loaded foot taken as still, for their lag."""
         feet, self.turn = self._kinematics.rotation[: self._k].copy(), None
         if self._last_feet is not None and any(s.ekf.stands):
@@ -416,7 +320,7 @@ class BaseEstimator:
 
     # Outputs
 
-    def _base(self, s: _State, qd: Array) -> BaseState:
+    def _base(self, s: FilterState, qd: Array) -> BaseState:
         """The base frame. Between two corrections its covariances stay those of the earlier one."""
         ekf, k = s.ekf, self._k
         if self._base_moves:
@@ -457,10 +361,4 @@ class BaseEstimator:
 WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
 _NOTHING = np.zeros(6)
 NEVER = -(10**18)
-CORRELATED = 0.1  # [s] for which errors of legs last
-SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
-UPSET = 20.0  # times as restless as right
-CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
-DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
 RATE = 100.0  # [Hz], at which the noise of a reported angular velocity is stated
-GROUND_GATE = float(chdtri(1, 1e-4))

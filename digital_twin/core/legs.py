@@ -1,0 +1,168 @@
+"""What the feet tell the filter: which stand, where they stand, how far they are to be believed.
+
+Feet enter and leave the state as their contacts do; slips and false contacts are seen by their innovations, and the
+noise of the legs is fitted to how they behave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import chdtri
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.base_config import BaseEstimatorConfig
+from digital_twin.core.contacts import Contacts, ContactState
+from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
+from digital_twin.core.model import Kinematics
+from digital_twin.core.rotation import cross
+
+GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hundred thousand
+GROUND_GATE = float(chdtri(1, 1e-4))
+CORRELATED = 0.1  # [s] for which errors of legs last
+SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
+UPSET = 20.0  # times as restless as right
+CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
+DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
+
+
+class FilterState(NamedTuple):
+    """All that changes, so that time can be turned back; never changed in place.
+
+    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
+    a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
+    dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
+    unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
+    """
+
+    ekf: EkfState
+    stamp_ns: int
+    contacts: ContactState
+    gyro: Array
+    accel: Array
+    change: Array
+    imu_ns: int
+    corrected_ns: int
+    leg_noise: float
+    sums: Array
+    bad: tuple[float, ...]
+    distrusted: tuple[bool, ...]
+    upset: float
+    dropped: int
+    doubts: int
+    unspread: float
+    inertial: Array
+
+
+class Legs:
+    """Corrections by all feet. Holds no estimate: each method takes one and returns the next.
+
+    Attributes:
+        ekf: the equations. variance: of the joint readings in use [rad²] (n,).
+        corrections: what the last `correct` did, foot by foot: (index of the foot, Correction).
+    """
+
+    def __init__(
+        self, config: BaseEstimatorConfig, ekf: InvariantEkf, kinematics: Kinematics, weight: float, variance: Array
+    ) -> None:
+        """`kinematics`: of the feet first, in the filter's frame, kept up to date by the owner. `weight` [N]."""
+        c = self.config = config
+        self.ekf, self._kinematics, self._k = ekf, kinematics, ekf.k
+        self.contacts = Contacts(c.contact, weight)
+        self.variance = variance
+        self.corrections: list[tuple[int, Correction]] = []
+        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, c.roll**2, c.roll**2, c.twist**2])
+        self._flex = np.array([c.flex**2] * 3 + [c.flex_angle**2] * 3)
+
+    def wander(self, s: FilterState, dt: float) -> Array:
+        """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
+        return np.outer(np.array(s.ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
+
+    def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
+        """Who stands; feet enter and leave the state. `dt` [s] since the last time."""
+        k, ekf = self._k, s.ekf
+        height = self._kinematics.position[:k] @ ekf.rotation[2]
+        speed = np.zeros(k)
+        needed = [i for i in range(k) if s.distrusted[i] or self.contacts.blind(s.contacts, i, stamp_ns)]
+        rate = s.gyro - ekf.gyro_bias
+        for i in needed:
+            jp, _ = self._kinematics.jacobian(i)
+            v = ekf.rotation.T @ ekf.velocity + cross(rate, self._kinematics.position[i]) + jp @ qd
+            speed[i] = float(np.linalg.norm(v))
+        contacts = self.contacts.decide(s.contacts, stamp_ns, height, speed)
+        bad, distrusted, sums = list(s.bad), list(s.distrusted), s.sums
+        for i in range(k):
+            if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
+                # It has come to rest: believed again when it has stayed so.
+                bad[i] -= dt
+                distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
+            stands = contacts.stands[i] and not distrusted[i]
+            if stands and not ekf.stands[i]:
+                ekf = self._land(ekf, i, s.leg_noise, dt)
+                sums = sums.copy()
+                sums[i] = 0.0
+                bad[i] = 0.0
+            elif ekf.stands[i] and not stands:
+                ekf = self.ekf.lift(ekf, i)
+        return s._replace(ekf=ekf, contacts=contacts, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted))
+
+    def _noise(self, ekf: EkfState, feet: Sequence[int], leg_noise: float, dt: float) -> Array:
+        """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
+        J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
+        N: Array = (J * self.variance) @ J.T
+        N.reshape(-1)[:: len(N) + 1] += np.tile(self._flex * (leg_noise / dt) + 1e-10, len(feet))
+        return N
+
+    def _land(self, ekf: EkfState, i: int, leg_noise: float, dt: float) -> EkfState:
+        others = [j for j in range(self._k) if ekf.stands[j]]
+        place, attitude = self._kinematics.position[i], self._kinematics.rotation[i]
+        ekf = self.ekf.land(ekf, i, place, attitude, self._noise(ekf, (i,), leg_noise, dt))
+        if self.config.ground > 0.0 and others:
+            ekf, _ = self.ekf.correct_height(ekf, i, others[0], self.config.ground, GROUND_GATE)
+        return ekf
+
+    def correct(self, s: FilterState, dt: float) -> FilterState:
+        """By all standing feet."""
+        ekf, c = s.ekf, self.config
+        standing = tuple(i for i in range(self._k) if ekf.stands[i])
+        if not standing:
+            return s
+        log_noise, sums, bad, distrusted = math.log(s.leg_noise), s.sums.copy(), list(s.bad), list(s.distrusted)
+        keep = math.exp(-dt / CORRELATED)
+        noise = self._noise(ekf, standing, s.leg_noise, dt)
+        place, attitude = self._kinematics.position, self._kinematics.rotation
+        ekf, results = self.ekf.correct_feet(ekf, standing, place, attitude, noise, GATE)
+        self.corrections = list(zip(standing, results, strict=True))
+        calmest_foot, dropped, doubts = math.inf, s.dropped, s.doubts
+        for i, result in self.corrections:
+            if not math.isfinite(result.nis):
+                continue
+            # Errors of legs last for a tenth of a second: white innovations, summed over that, should be N(0, 1).
+            sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
+            restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
+            calmest_foot = min(calmest_foot, restless)
+            log_noise += dt / c.adaptation * (min(restless, 5.0) - 1.0) / len(standing)
+            bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
+            if bad[i] > SLIPPING and sum(ekf.stands) > 1:
+                ekf = self.ekf.lift(ekf, i)
+                distrusted[i], bad[i] = True, SLIPPING
+                dropped += 1
+        upset = s.upset + dt if calmest_foot > UPSET else max(0.0, s.upset - dt)
+        if upset > CONTRADICTED:
+            # All that stands disagrees with the estimate: then it is the estimate that is wrong.
+            ekf, upset, sums = self.ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
+            doubts += 1
+        leg_noise = min(1.0, max(c.calmest, math.exp(log_noise)))
+        return s._replace(
+            ekf=ekf,
+            upset=upset,
+            leg_noise=leg_noise,
+            sums=sums,
+            bad=tuple(bad),
+            distrusted=tuple(distrusted),
+            dropped=dropped,
+            doubts=doubts,
+        )
