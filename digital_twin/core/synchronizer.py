@@ -147,11 +147,11 @@ class Synchronizer:
             self._lost(stream, stamp_ns - newest)
         if not self._replay.too_late(stamp_ns):
             self._past[stream] = 0
-            return self._replay.add(stamp_ns, rank, apply)
+            return self._replay.add(stamp_ns, rank, apply, rank == JOINTS)
         self._past[stream] = self._past.get(stream, 0) + 1
         if newest is not None and self._past[stream] >= REPEATED:
             self._lost(stream, stamp_ns - newest)
-            return self._replay.add(stamp_ns, rank, apply)
+            return self._replay.add(stamp_ns, rank, apply, rank == JOINTS)
         self.tally.reject(stream, "late")
         return False
 
@@ -326,6 +326,7 @@ class Synchronizer:
 
     def status(self, now_ns: int | None = None) -> SyncStatus:
         """How it stands; `now_ns` is the time by which ages are judged, the last stamp when None."""
+        self._replay.settle()
         names = self.model.joint_names
         last = self._last
         known = self._filter.known
