@@ -120,7 +120,7 @@ class Synchronizer:
         self._past: dict[str, int] = {}
         self._pose_result: PoseResult | None = None
         self._pose_stamp: int | None = None
-        self._joint_error = 0.0
+        self._measured = np.full(model.n, np.nan)
         self._last: VirtualState | None = None
         self.innovations = Innovations([f.name for f in robot.feet], model.joint_names)
         self.streams = Streams()
@@ -220,7 +220,7 @@ class Synchronizer:
         state = self._latest
         if state is None or state.stamp_ns != stamp_ns or (self._last and stamp_ns <= self._last.stamp_ns):
             return None
-        self._joint_error = float(np.nanmax(np.abs(state.q - q), initial=0.0))
+        self._measured = q
         self._map.remember(stamp_ns, state.base.position, state.base.rotation)
         while self._pending and self._pending[0][0] <= stamp_ns:
             self._take_pose(*self._pending.popleft())
@@ -233,7 +233,8 @@ class Synchronizer:
         f = self._filter
         f.update(stamp_ns, q, qd)
         if effort is not None:
-            self._reported = np.where(np.isfinite(effort), effort, self._reported)
+            whole = not math.isnan(float(effort.sum()))
+            self._reported = effort if whole else np.where(np.isfinite(effort), effort, self._reported)
         # The base takes the readings themselves, whose errors are white; those of filtered positions are not.
         used, variance = q, None
         if math.isnan(float(q.sum())):
@@ -340,7 +341,17 @@ class Synchronizer:
         silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)
         level, words = self._judge(now, age, error, silent, last)
         contacts = dict(zip([f.name for f in self.robot.feet], last.base.contacts, strict=True))
-        return SyncStatus(level, words, error, self._joint_error, age, contacts, silent, missing, self._values())
+        return SyncStatus(
+            level,
+            words,
+            error,
+            float(np.nanmax(np.abs(last.q - self._measured), initial=0.0)),
+            age,
+            contacts,
+            silent,
+            missing,
+            self._values(),
+        )
 
     def _judge(
         self, now: int, age: float, error: float, silent: tuple[str, ...], last: VirtualState

@@ -37,9 +37,12 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         model = robot.model
         self._core = Synchronizer(model, robot.config, s, robot.where)
         self._latency = Recent()
+        # The same time, an order of magnitude cheaper to read where it is the wall clock's.
+        self._clock_ns = self.now_ns if self.get_parameter("use_sim_time").value else time.time_ns
         self._next_ns = self._next_pose_ns = 0
         self._codec = JointStateCodec(JointState)
         self._n, self._index_of = model.n, model.joint_index
+        self._in_order = False  # the robot's order is the model's
         self._order: tuple[tuple[str, ...], Array] = ((), np.zeros(0, dtype=np.intp))
         self._state_out = StateTopics(self, "virtual", model.joint_names, model.base_frame)
         self._map_out = MapTopics(self, model.base_frame, s.publish_tf)
@@ -61,7 +64,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
 
             def on_imu(data: bytes) -> None:
                 m = imu.read(data)
-                self._core.heard("imu", m.stamp_ns, self.now_ns())
+                self._core.heard("imu", m.stamp_ns, self._clock_ns())
                 self._core.imu(m.stamp_ns, m.values[13:16], m.values[25:28])
 
             self.listen(Imu, f"physical/{robot.config.imus[0].topic}", on_imu, INTERNAL)
@@ -71,7 +74,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
 
                 def on_wrench(data: bytes, i: int = i, name: str = foot.name) -> None:
                     m = wrench.read(data)
-                    self._core.heard(name, m.stamp_ns, self.now_ns())
+                    self._core.heard(name, m.stamp_ns, self._clock_ns())
                     self._core.wrench(m.stamp_ns, i, m.values[:3])
 
                 self.listen(WrenchStamped, f"physical/{foot.wrench_topic}", on_wrench, INTERNAL)
@@ -80,7 +83,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         def on_pose(data: bytes) -> None:
             m = pose.read(data)
             v = m.values
-            self._core.heard("external_pose", m.stamp_ns, self.now_ns())
+            self._core.heard("external_pose", m.stamp_ns, self._clock_ns())
             try:
                 rotation = matrix_from_quat(v[3:7])
             except ValueError:
@@ -94,7 +97,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
 
             def on_odom(data: bytes) -> None:
                 m = odometry.read(data)
-                self._core.heard("odom", m.stamp_ns, self.now_ns())
+                self._core.heard("odom", m.stamp_ns, self._clock_ns())
                 self._core.odom(m.stamp_ns, m.values[43:46], m.values[49:85].reshape(6, 6)[:3, :3])
 
             self.listen(Odometry, "physical/odom", on_odom, INTERNAL)
@@ -106,6 +109,8 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         order = self._order[1]
         if len(values) != len(order) or not len(values):
             return None
+        if self._in_order:
+            return values
         out = np.full(self._n + 1, np.nan)  # the last place takes joints that are not of this robot
         out[order] = values
         return out[: self._n]
@@ -115,11 +120,12 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         m = self._codec.read(data)
         if m.names != self._order[0]:
             self._order = (m.names, np.array([self._index_of.get(name, -1) for name in m.names], dtype=np.intp))
+            self._in_order = bool(np.array_equal(self._order[1], np.arange(self._n)))
         q, qd, effort = (self._in_model_order(x) for x in (m.position, m.velocity, m.effort))
         if q is None:
             self.tally.reject("physical/joint_states", "size")
             return
-        self._core.heard("joint_states", m.stamp_ns, self.now_ns())
+        self._core.heard("joint_states", m.stamp_ns, self._clock_ns())
         state = self._core.joints(m.stamp_ns, q, qd, effort)
         if state is None:
             return
@@ -149,7 +155,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             self._map_out.publish(self._core, state)
 
     def _publish_now(self) -> None:
-        state = self._core.ahead(self.now_ns())
+        state = self._core.ahead(self._clock_ns())
         if state is not None:
             self._now_out.publish(state)
 

@@ -99,9 +99,16 @@ class TwinNode(Node, Generic[S]):
         publisher: Publisher = self.create_publisher(Float64MultiArray, topic, INTERNAL)
         rate = self._rates.setdefault(topic, Rate())
         writer = LabelledWriter(labels)
+        heard = False
+
+        def look() -> None:
+            nonlocal heard
+            heard = publisher.get_subscription_count() > 0
+
+        self.every(STATUS_PERIOD, look)
 
         def send(stamp_ns: int, values: Callable[[], Array]) -> None:
-            if publisher.get_subscription_count():
+            if heard:
                 rate.count += 1
                 publisher.publish(writer.write(stamp_ns, values()))
 
