@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.special import chdtri
 
 from digital_twin.core.arrays import Array
@@ -109,15 +110,15 @@ class MapAlignment:
         dt = max(0.0, (stamp_ns - self._stamp_ns) / NS)
         c = self.config
         P = self._P + np.diag([c.drift**2 * dt] * 3 + [c.yaw_drift**2 * dt])
-        S = H @ P @ H.T + R_noise
-        if float(residual @ np.linalg.solve(S, residual)) > GATE:
+        HP = H @ P
+        L, _ = dpotrf(HP @ H.T + R_noise, lower=1)
+        W, whitened = dtrtrs(L, HP, lower=1)[0], dtrtrs(L, residual, lower=1)[0]
+        if float(whitened @ whitened) > GATE:
             return PoseResult(False, error, "outlier")
-        K = np.linalg.solve(S, H @ P).T
-        correction = K @ residual
+        correction = W.T @ whitened
         self.translation = self.translation + correction[:3]
         self.yaw = math.remainder(self.yaw + float(correction[3]), math.tau)
-        I_KH = np.eye(4) - K @ H
-        self._P = I_KH @ P @ I_KH.T + K @ R_noise @ K.T
+        self._P = P - W.T @ W
         self._stamp_ns = max(self._stamp_ns, stamp_ns)
         return PoseResult(True, error)
 

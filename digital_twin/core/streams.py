@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.stream_timing import Lag, LagMeter, StreamClock
+from digital_twin.core.stream_timing import LagMeter, StreamClock
 
 NS = 1_000_000_000
-LAG_EVERY = 4  # times that values are asked for: a correlation costs milliseconds, and lags do not change fast
+EVERY = 4  # times that values are asked for they are computed: that costs milliseconds, and they do not change fast
 
 
 class Streams:
@@ -16,7 +16,7 @@ class Streams:
         self._clocks: dict[str, StreamClock] = {}
         self._arrivals: dict[str, tuple[int, int]] = {}
         self._turn = LagMeter(step=0.01)
-        self._lag: Lag | None = None
+        self._values: dict[str, float] = {}
         self._asked = 0
 
     def heard(self, stream: str, stamp_ns: int, arrival_ns: int) -> None:
@@ -48,9 +48,16 @@ class Streams:
         for clock in self._clocks.values():
             clock.clear()
         self._turn.clear()
+        self._values = {}
 
     def values(self) -> dict[str, float]:
-        """Numbers by name: milliseconds, and parts per million for clock drift."""
+        """Numbers by name: milliseconds, and parts per million for clock drift. They are some seconds old at most."""
+        if not self._values or self._asked % EVERY == 0:
+            self._values = self._timing()
+        self._asked += 1
+        return self._values
+
+    def _timing(self) -> dict[str, float]:
         out: dict[str, float] = {}
         for name, clock in self._clocks.items():
             t = clock.timing()
@@ -59,10 +66,7 @@ class Streams:
             out[f"{name}/offset_ms"], out[f"{name}/offset_spread_ms"] = 1e3 * t.offset, 1e3 * t.offset_spread
             out[f"{name}/drift_ppm"], out[f"{name}/drift_spread_ppm"] = 1e6 * t.drift, 1e6 * t.drift_spread
             out[f"{name}/excess_p50_ms"], out[f"{name}/excess_p99_ms"] = 1e3 * t.excess_p50, 1e3 * t.excess_p99
-        if self._asked % LAG_EVERY == 0:
-            self._lag = self._turn.lag()
-        self._asked += 1
-        lag = self._lag
+        lag = self._turn.lag()
         if lag is not None:
             out["joints_behind_imu_ms"] = 1e3 * lag.lag
             out["joints_behind_imu_spread_ms"] = 1e3 * lag.spread

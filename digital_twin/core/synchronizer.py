@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_config import BaseEstimatorConfig
@@ -269,7 +270,7 @@ class Synchronizer:
         """A pose of the base frame in the map: position [m] (3,), rotation (3, 3), covariance (6, 6)."""
         if not (np.isfinite(position).all() and np.isfinite(rotation).all() and np.isfinite(covariance).all()):
             self.tally.reject("external_pose", "not finite")
-        elif float(np.linalg.eigvalsh(0.5 * (covariance + covariance.T))[0]) < -1e-9:
+        elif dpotrf(covariance + 1e-9 * np.eye(6), lower=1)[1]:
             self.tally.reject("external_pose", "covariance")
         elif self._last is None or stamp_ns > self._last.stamp_ns:
             self._pending.append((stamp_ns, position, rotation, covariance))

@@ -169,6 +169,7 @@ def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
         node = make()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000)  # what a message leaves behind is freed without it
         _spin(node, stop)
     except (TwinError, InvalidParameterException, rclpy._rclpy_pybind11.RCLError) as e:
         if not stop.asked:
