@@ -59,6 +59,11 @@ class Contacts:
         """Whether no force tells about a foot at this stamp."""
         return s.stamp[foot] < 0 or stamp_ns - s.stamp[foot] > self._stale
 
+    def changing(self, s: ContactState) -> bool:
+        """Whether the load of a foot does not fit what was decided about it last."""
+        c, full = self.config, self._weight
+        return any((load > (c.off if was else c.on) * full) != was for load, was in zip(s.load, s.stands, strict=True))
+
     def decide(self, s: ContactState, stamp_ns: int, height: Array, speed: Array) -> ContactState:
         """Which feet stand at this stamp.
 
