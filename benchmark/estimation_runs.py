@@ -16,7 +16,8 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.base_estimator import BaseEstimator
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.rotation import rot_z, yaw_of
-from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
+from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.core.synchronizer import Synchronizer
 from digital_twin.robots import Robot
 
 INVARIANT, QUATERNION, LEGS = "invariant EKF", "quaternion EKF", "leg odometry + gyro"

@@ -103,36 +103,20 @@ class QuaternionEkf(InvariantEkf):
         stands = (*s.stands[:i], True, *s.stands[i + 1 :])
         return s._replace(vectors=vectors, feet=feet, covariance=P, stands=stands)
 
-    def foot_residual(self, s: EkfState, i: int, place: Array, attitude: Array) -> tuple[Array, Array]:
-        """What kinematics measure of foot i less what was forecast, in the body (6,), and its Jacobian (6, n)."""
-        Rt = s.rotation.T
-        at, turn = Rt @ (s.vectors[2 + i] - s.position), Rt @ s.feet[i]
-        H = np.zeros((6, self.n))
-        H[:3, R_], H[:3, P_], H[:3, self.place[i]] = skew(at), -Rt, Rt
-        H[3:, R_], H[3:, self.attitude[i]] = -_EYE, turn
-        return np.concatenate([place - at, log_so3(attitude @ turn.T)]), H
-
-    def correct_feet(
-        self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array, gate: float
-    ) -> tuple[EkfState, list[Correction]]:
-        """As of the invariant filter, gate and all; noise (6 m, 6 m) along odom's axes."""
-        m = len(feet)
-        parts = [self.foot_residual(s, i, place[i], attitude[i]) for i in feet]
-        z, H = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        into = np.kron(np.eye(2 * m), s.rotation.T)
-        noise = into @ noise @ into.T
-        after, result = self.correct(s, H, z, noise)
-        whitened = result.whitened.reshape(m, 6)
-        nis = (whitened * whitened).sum(axis=1).tolist()
-        weights = [1.0] * m
-        if max(nis) > gate:
-            weights = [1.0 if x <= gate else gate / x for x in nis]
-            S = H @ s.covariance @ H.T + noise
-            for row, w in enumerate(weights):
-                block = slice(6 * row, 6 * row + 6)
-                noise[block, block] += (1.0 / w - 1.0) * S[block, block]
-            after, _ = self.correct(s, H, z, noise)
-        return after, [Correction(*each) for each in zip(whitened, nis, weights, strict=True)]
+    def _feet_seen(
+        self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array
+    ) -> tuple[Array, Array, Array]:
+        """What kinematics see of `feet` less what was forecast, in the body; noise comes along odom's axes."""
+        Rt, m = s.rotation.T, len(feet)
+        z, H = np.empty(6 * m), np.zeros((6 * m, self.n))
+        for row, i in enumerate(feet):
+            at, turn = Rt @ (s.vectors[2 + i] - s.position), Rt @ s.feet[i]
+            x, phi = slice(6 * row, 6 * row + 3), slice(6 * row + 3, 6 * row + 6)
+            z[x], z[phi] = place[i] - at, log_so3(attitude[i] @ turn.T)
+            H[x, R_], H[x, P_], H[x, self.place[i]] = skew(at), -Rt, Rt
+            H[phi, R_], H[phi, self.attitude[i]] = -_EYE, turn
+        into = np.kron(np.eye(2 * m), Rt)
+        return z, H, into @ noise @ into.T
 
     def correct_height(self, s: EkfState, i: int, j: int, noise: float, gate: float) -> tuple[EkfState, Correction]:
         """Feet i and j stand on ground of one height, give or take `noise` [m]. Beyond `gate` nothing is changed."""

@@ -10,7 +10,7 @@ from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.stamps import StampConfig
-from digital_twin.core.synchronizer import SynchronizerConfig
+from digital_twin.core.sync_config import SynchronizerConfig
 
 
 @dataclass(frozen=True)

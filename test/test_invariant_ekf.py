@@ -189,16 +189,26 @@ def test_a_change_of_pace_is_noticed():
 # Corrections
 
 
+def seen_exactly(seed):
+    """A filter, a truth, and what (almost) perfect kinematics of both feet make of an error with a covariance."""
+    ekf = InvariantEkf(2)
+    truth = any_state(ekf, np.random.default_rng(seed))
+    place, attitude = all_seen(ekf, truth)
+
+    def corrected(xi, P):
+        s = moved(ekf, truth, xi)._replace(covariance=P)
+        return ekf.correct_feet(s, (0, 1), place, attitude, 1e-9 * np.eye(12), np.inf)[0]
+
+    return ekf, truth, corrected
+
+
 @given(seeds)
 @settings(max_examples=25)
 def test_the_feets_jacobian_is_that_of_finite_differences_at_every_state(seed):
     """x in the update is −K z; with a certain measurement of one direction of error, z can be read from it."""
-    rng, ekf = np.random.default_rng(seed), InvariantEkf(2)
-    truth = any_state(ekf, rng)
-    place, attitude = all_seen(ekf, truth)
+    ekf, truth, corrected = seen_exactly(seed)
     for x in np.eye(ekf.n):
-        s = moved(ekf, truth, 1e-5 * x)._replace(covariance=np.outer(x, x))
-        after, _ = ekf.correct_feet(s, (0, 1), place, attitude, 1e-9 * np.eye(12), np.inf)
+        after = corrected(1e-5 * x, np.outer(x, x))
         left = error(ekf, after, truth)
         # What feet see of this direction is taken away, if they see any of it: p − d and R − φ.
         sees = not (ekf.gyro_bias.start <= np.argmax(x) < ekf.accel_bias.stop or 3 <= np.argmax(x) < 6)
@@ -209,17 +219,12 @@ def test_the_feets_jacobian_is_that_of_finite_differences_at_every_state(seed):
 @given(seeds)
 @settings(max_examples=25)
 def test_a_big_error_is_seen_exactly_where_only_translations_err(seed):
-    rng, ekf = np.random.default_rng(seed), InvariantEkf(2)
-    truth = any_state(ekf, rng)
-    place, attitude = all_seen(ekf, truth)
+    ekf, truth, corrected = seen_exactly(seed)
     xi = np.zeros(ekf.n)
-    xi[P_] = rng.uniform(-1, 1, 3)
+    xi[P_] = np.random.default_rng(seed).uniform(-1, 1, 3)
     P = np.zeros((ekf.n, ekf.n))
     P[P_, P_] = np.eye(3)
-    after, _ = ekf.correct_feet(
-        moved(ekf, truth, xi)._replace(covariance=P), (0, 1), place, attitude, 1e-9 * np.eye(12), np.inf
-    )
-    assert np.allclose(after.position, truth.position, atol=1e-6)
+    assert np.allclose(corrected(xi, P).position, truth.position, atol=1e-6)
 
 
 def test_heights_jacobian_is_that_of_finite_differences():

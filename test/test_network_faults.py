@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from digital_twin.core.rotation import rot_z, yaw_of
-from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
+from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.core.synchronizer import Synchronizer
 from digital_twin.core.synthetic_walk import WalkErrors, WalkPlan, synthetic_walk
 
 S = 1_000_000_000

@@ -9,7 +9,8 @@ from digital_twin.core.plant import Plant
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.rotation import log_so3, rot_z, yaw_of
 from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script
-from digital_twin.core.synchronizer import Synchronizer, SynchronizerConfig
+from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.core.synchronizer import Synchronizer
 
 TICK = 5
 

@@ -225,13 +225,7 @@ class InvariantEkf:
             noise: covariance (6 m, 6 m) of `feet`, as of `land`.
         """
         m = len(feet)
-        z = np.empty(6 * m)
-        for row, i in enumerate(feet):
-            z[6 * row : 6 * row + 3] = s.rotation @ place[i] + s.vectors[1] - s.vectors[2 + i]
-            z[6 * row + 3 : 6 * row + 6] = log_so3(s.rotation @ attitude[i] @ s.feet[i].T)
-        H = self._feet_h.get(feet)
-        if H is None:
-            H = self._feet_h[feet] = np.concatenate([self._foot_h[i] for i in feet])
+        z, H, noise = self._feet_seen(s, feet, place, attitude, noise)
         after, result = self.correct(s, H, z, noise)
         whitened = result.whitened.reshape(m, 6)
         nis = (whitened * whitened).sum(axis=1).tolist()
@@ -247,6 +241,19 @@ class InvariantEkf:
                 noise[block, block] += (1.0 / w - 1.0) * S[block, block]
             after, _ = self.correct(s, H, z, noise)
         return after, [Correction(*each) for each in zip(whitened, nis, weights, strict=True)]
+
+    def _feet_seen(
+        self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array
+    ) -> tuple[Array, Array, Array]:
+        """What kinematics see of `feet` less what was forecast (6 m,), its Jacobian (6 m, n), its covariance."""
+        z = np.empty(6 * len(feet))
+        for row, i in enumerate(feet):
+            z[6 * row : 6 * row + 3] = s.rotation @ place[i] + s.vectors[1] - s.vectors[2 + i]
+            z[6 * row + 3 : 6 * row + 6] = log_so3(s.rotation @ attitude[i] @ s.feet[i].T)
+        H = self._feet_h.get(feet)
+        if H is None:
+            H = self._feet_h[feet] = np.concatenate([self._foot_h[i] for i in feet])
+        return z, H, noise
 
     def correct_height(self, s: EkfState, i: int, j: int, noise: float, gate: float) -> tuple[EkfState, Correction]:
         """Feet i and j stand on ground of one height, give or take `noise` [m]. Beyond `gate` nothing is changed."""

@@ -16,48 +16,25 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.base_config import BaseEstimatorConfig
 from digital_twin.core.base_estimator import BaseEstimator
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.config import param
 from digital_twin.core.innovations import Innovations
 from digital_twin.core.inverse_dynamics import InverseDynamics
-from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
-from digital_twin.core.map_alignment import MapAlignment, MapAlignmentConfig, PoseResult
+from digital_twin.core.joint_filter import JointFilter
+from digital_twin.core.map_alignment import MapAlignment, PoseResult
 from digital_twin.core.model import RobotModel
 from digital_twin.core.replay import Replay
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.statistics import Tally
 from digital_twin.core.streams import Streams
+from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.core.sync_status import Facts, SyncStatus, judge
 
 NS = 1_000_000_000
 WRENCH, IMU, JOINTS, ODOM = 0, 1, 2, 3  # in which order measurements of one stamp are taken
 MOST_DELAY = 100_000_000  # [ns]; a larger difference between arrival and stamp is one of clocks
 EFFORT_TIME = 0.05  # [s] over which computed torques are averaged
 REPEATED = 5  # so many messages from the past in a row, and time itself has gone back
-
-
-@dataclass(frozen=True)
-class SynchronizerConfig:
-    """The synchronizer and its parts."""
-
-    sync_error_threshold: float = param(
-        0.05, "distance of the virtual pose from an external one above which the twin is out of step", unit="m",
-        low=0.001, high=10,
-    )  # fmt: skip
-    history: float = param(0.2, "how late a measurement may be", unit="s", low=0.02, high=5)
-    lost_after: float = param(
-        0.5, "after a longer hole in time (silence, or a jump of the clock) the estimate starts anew", unit="s",
-        low=0.1, high=60,
-    )  # fmt: skip
-    silent_after: float = param(0.5, "joint states older than this are missed", unit="s", low=0.02, high=60)
-    pose_age: float = param(1.0, "an external pose older than this is called stale", unit="s", low=0.05, high=60)
-    fuse_odom: bool = param(False, "take the velocity of the robot's own odom as a measurement")
-    odom_noise: float = param(0.05, "least standard deviation of that velocity", unit="m/s", low=1e-4, high=10)
-    estimate_effort: bool = param(True, "where the robot reports no torques, compute them by inverse dynamics")
-    joints: JointFilterConfig = param(JointFilterConfig)
-    base: BaseEstimatorConfig = param(BaseEstimatorConfig)
-    map: MapAlignmentConfig = param(MapAlignmentConfig)
 
 
 @dataclass(frozen=True)
@@ -70,25 +47,6 @@ class VirtualState:
     qdd: Array
     effort: Array
     base: BaseState
-
-
-@dataclass(frozen=True)
-class SyncStatus:
-    """How well the twin follows, in numbers and in words.
-
-    level: 0 OK, 1 warning, 2 error. sync_error [m]: from the last external pose; joint_error [rad]: the largest between
-    a filtered and a measured position; age [s] of the last joint states. values: everything else, by name.
-    """
-
-    level: int
-    words: tuple[str, ...]
-    sync_error: float
-    joint_error: float
-    age: float
-    contacts: dict[str, bool]
-    silent_joints: tuple[str, ...]
-    missing_joints: tuple[str, ...]
-    values: dict[str, float]
 
 
 class _Changing(NamedTuple):
@@ -329,57 +287,30 @@ class Synchronizer:
     def status(self, now_ns: int | None = None) -> SyncStatus:
         """How it stands; `now_ns` is the time by which ages are judged, the last stamp when None."""
         self._replay.settle()
-        names = self.model.joint_names
-        last = self._last
+        last, names = self._last, np.array(self.model.joint_names)
         known = self._filter.known
-        missing = tuple(n for n, k in zip(names, known, strict=True) if not k)
+        missing = tuple(names[~known].tolist())
         if last is None:
             waiting = "waiting for the IMU" if known.any() else "no joint states yet"
             return SyncStatus(1, (waiting,), math.nan, math.nan, math.nan, {}, (), missing, self._values())
         now = last.stamp_ns if now_ns is None else self._on_robots_clock(now_ns)
-        age = (now - last.stamp_ns) / NS
-        error = self._pose_result.error if self._pose_result else math.nan
-        silent = tuple(n for n, s in zip(names, self._filter.silent(now), strict=True) if s)
-        level, words = self._judge(now, age, error, silent, last)
-        contacts = dict(zip([f.name for f in self.robot.feet], last.base.contacts, strict=True))
-        return SyncStatus(
-            level,
-            words,
-            error,
-            float(np.nanmax(np.abs(last.q - self._measured), initial=0.0)),
-            age,
-            contacts,
-            silent,
-            missing,
-            self._values(),
+        pose = self._pose_result
+        facts = Facts(
+            age=(now - last.stamp_ns) / NS,
+            sync_error=pose.error if pose else math.nan,
+            pose_age=(now - self._pose_stamp) / NS if self._pose_stamp is not None else 0.0,
+            silent_joints=tuple(names[self._filter.silent(now)].tolist()),
+            sure=last.base.initialised,
+            doubted_feet=tuple(self._base.doubted),
+            imu_age=_imu_age(now, self._base.imu_stamp) if self.robot.imus else 0.0,
         )
-
-    def _judge(
-        self, now: int, age: float, error: float, silent: tuple[str, ...], last: VirtualState
-    ) -> tuple[int, tuple[str, ...]]:
-        c = self.config
-        found: list[tuple[int, str]] = []
-        if error > c.sync_error_threshold:
-            found.append((
-                2, f"out of step: the virtual pose is {100 * error:.1f} cm from the external one "
-                f"(limit {100 * c.sync_error_threshold:.1f} cm); call ~/resync to start again from it",
-            ))  # fmt: skip
-        if self._pose_stamp is not None and now - self._pose_stamp > c.pose_age * NS:
-            found.append((1, f"no external pose for {(now - self._pose_stamp) / NS:.1f} s"))
-        if age > c.silent_after:
-            found.append((2, f"no joint states for {age:.1f} s"))
-        elif silent:
-            found.append((1, f"silent joints, held where they were: {', '.join(silent)}"))
-        if not last.base.initialised:
-            found.append((1, "unsure: attitude or velocity are not known well (yet)"))
-        if age <= c.silent_after:
-            for name in self._base.doubted:
-                found.append((1, f"the {name} foot slips, or does not stand although its sensor says so"))
-            without = now - self._base.imu_stamp
-            if self.robot.imus and without > c.silent_after * NS:
-                since = f" for {without / NS:.1f} s" if self._base.imu_stamp > 0 else ""
-                found.append((1, f"no IMU{since}: the legs alone carry the base"))
-        return max((level for level, _ in found), default=0), tuple(text for _, text in found)
+        level, words = judge(facts, self.config)
+        contacts = dict(zip([f.name for f in self.robot.feet], last.base.contacts, strict=True))
+        joint_error = float(np.nanmax(np.abs(last.q - self._measured), initial=0.0))
+        return SyncStatus(
+            level, words, facts.sync_error, joint_error, facts.age, contacts, facts.silent_joints, missing,
+            self._values(),
+        )  # fmt: skip
 
     def _values(self) -> dict[str, float]:
         """Biases, consistency, timing: numbers by name."""
@@ -389,3 +320,8 @@ class Synchronizer:
         values |= {"leg_noise": base.leg_noise, "feet_dropped": base.dropped, "doubts": base.doubts}
         values["replayed"] = self._replay.replayed
         return values | self.innovations.values() | self.streams.values()
+
+
+def _imu_age(now_ns: int, stamp_ns: int) -> float:
+    """Of the last reading [s]; infinite when there was none."""
+    return (now_ns - stamp_ns) / NS if stamp_ns > 0 else math.inf
