@@ -11,8 +11,9 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.description import Description
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.model import RobotModel
-from digital_twin.core.plant_model import FORCE, INERTIAL, WORLD_GROUP, PlantBuilder, PlantConfig
+from digital_twin.core.plant_model import PlantConfig, build_plant
 from digital_twin.core.robot_config import Joints, RobotConfig
+from digital_twin.core.scene import FORCE, INERTIAL, WORLD_GROUP
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
@@ -42,7 +43,7 @@ class Plant:
         self.robot = robot
         self.joints = Joints(robot, self.model)
         self.config = config
-        self.mj = PlantBuilder(self.model, robot, self.joints, config).build(world)
+        self.mj = build_plant(self.model, robot, self.joints, config, world)
         self.data = mujoco.MjData(self.mj)
         self._scratch = mujoco.MjData(self.mj)
         self._nominal = {name: getattr(self.mj, name).copy() for name in _FAULTY}
