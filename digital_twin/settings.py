@@ -96,9 +96,22 @@ class BagPlayerSettings:
     tail: float = param(0.5, "how long the clock goes on after the last message", unit="s", low=0, high=10)
 
 
+@dataclass(frozen=True)
+class SensorPublisherSettings(RobotSettings):
+    """virtual_sensor_publisher"""
+
+    world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
+    seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
+    sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
+    smoothing: int = param(2, "states on either side that an acceleration is made of", low=1, high=50)
+    gap: float = param(0.1, "no reading is made across a longer hole in the twin's states", unit="s", low=0.001, high=10)
+    silent_after: float = param(0.5, "a twin without a state for so long is said to have stopped", unit="s", low=0.02, high=60)
+
+
 SETTINGS: dict[str, type] = {
     "physical_bridge": BridgeSettings,
     "twin_synchronizer": SynchronizerSettings,
+    "virtual_sensor_publisher": SensorPublisherSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
     "bag_player": BagPlayerSettings,

@@ -33,13 +33,23 @@ class InverseDynamics:
         self._root_q, self._root_v = int(joint.qposadr[0]), int(joint.dofadr[0])
 
     def efforts(self, base: BaseState, acceleration: Array, q: Array, qd: Array, qdd: Array, load: Array) -> Array:
-        """Torques [N m] (n,).
+        """Torques [N m] (n,); the arguments are those of `solve`."""
+        return self.solve(base, acceleration, q, qd, qdd, load)[0]
+
+    def solve(
+        self, base: BaseState, acceleration: Array, q: Array, qd: Array, qdd: Array, load: Array,
+        turn_rate: Array | None = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Torques [N m] (n,), and the ground's wrenches on the feet: force [N] and torque [N m] at their frames (k, 6).
 
         Args:
             base: pose and twist of the base frame; which feet stand.
             acceleration: of the base in odom, without gravity [m/s²] (3,); that where its IMU is will do.
             q, qd, qdd: of the joints [rad], [rad/s], [rad/s²] (n,), all finite.
             load: share of each foot in what they carry (k,), any scale.
+            turn_rate: angular acceleration of the base in odom [rad/s²] (3,); None stands for zero.
+
+        Wrenches are along odom's axes.
         """
         m, d, v0 = self.model.mj, self._data, self._root_v
         self._place(base, q)
@@ -51,14 +61,19 @@ class InverseDynamics:
         d.qvel[v0 : v0 + 3] = base.rotation @ base.velocity + np.cross(turn, root)
         d.qvel[v0 + 3 : v0 + 6] = d.xmat[self._root_body].reshape(3, 3).T @ turn
         d.qacc[v0 : v0 + 3] = acceleration
+        if turn_rate is not None:
+            d.qacc[v0 + 3 : v0 + 6] = d.xmat[self._root_body].reshape(3, 3).T @ turn_rate
         d.qvel[self.model.dof_index] = qd
         d.qacc[self.model.dof_index] = qdd
         mujoco.mj_inverse(m, d)
         total = d.qfrc_inverse.copy()
         standing = [i for i, stands in enumerate(base.contacts) if stands]
+        wrenches = np.zeros((len(self._sites), 6))
         if standing:
-            total -= self._feet(total[v0 : v0 + 6], standing, load)
-        return np.array(total[self.model.dof_index] + self._armature * qdd)
+            J, f = self._feet(total[v0 : v0 + 6], standing, load)
+            total -= J @ f
+            wrenches[standing] = f.reshape(-1, 6)
+        return np.array(total[self.model.dof_index] + self._armature * qdd), wrenches
 
     def _place(self, base: BaseState, q: Array) -> None:
         """Put the robot so that its base frame, which need not be the root link, is where `base` says."""
@@ -71,8 +86,8 @@ class InverseDynamics:
         d.qpos[q0 + 3 : q0 + 7] = wxyz_from_xyzw(quat_from_matrix(R))
         mujoco.mj_kinematics(m, d)
 
-    def _feet(self, needed: Array, standing: list[int], load: Array) -> Array:
-        """Generalised forces (nv,) of the feet that give the base what it needs (6,)."""
+    def _feet(self, needed: Array, standing: list[int], load: Array) -> tuple[Array, Array]:
+        """Jacobians (nv, 6 k) of the standing feet, and their wrenches (6 k,) that give the base what it needs (6,)."""
         columns = []
         for i in standing:
             mujoco.mj_jacSite(self.model.mj, self._data, self._jacobian[:3], self._jacobian[3:], self._sites[i])
@@ -85,4 +100,4 @@ class InverseDynamics:
         f = weight * (
             J[self._root_v : self._root_v + 6].T @ np.linalg.solve(A @ J[self._root_v : self._root_v + 6].T, needed)
         )
-        return np.asarray(J @ f)
+        return J, f

@@ -79,6 +79,8 @@ class RobotConfig:
     imus: list[ImuConfig] = param([], "inertial sensors; the first drives the estimate")
     scan_frame: str = param("", "frame of a planar laser scanner, for the simulated robot; empty: it has none")
     joints: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a joint")
+    sensors: dict[str, dict[str, Any]] = param({}, "virtual sensors: name, and what differs (docs/sensors.md)")
+    shared_errors: dict[str, dict[str, Any]] = param({}, "errors that virtual sensors share (docs/sensors.md)")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
         """The settings of one joint, all matching patterns applied in the file's order."""

@@ -1,0 +1,212 @@
+"""virtual_sensor_publisher: what should the robot's sensors read?
+
+Reads the twin's state (virtual/joint_states, virtual/odom, virtual/pose) and publishes what each of the robot's sensors
+would say of it, imperfections and all: virtual/imu/data, virtual/scan, virtual/feet/…/wrench, virtual/encoders/… Cameras
+have a node of their own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import JointState
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.errors import ConfigError, WorldError, unknown
+from digital_twin.core.rotation import matrix_from_quat
+from digital_twin.core.sensors.motion import state
+from digital_twin.core.sensors.robot_sensors import robot_sensors
+from digital_twin.core.sensors.suite import SensorSuite, SweepJob
+from digital_twin.core.world import World, load_world
+from digital_twin.paths import find
+from digital_twin.robots import Robot, load_robot
+from digital_twin.ros.cdr import DoublesCodec, JointMessage, JointStateCodec
+from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.qos import INTERNAL, SENSOR_OUT
+from digital_twin.ros.sensor_topics import instrument_topic, scanner_topic
+from digital_twin.settings import SensorPublisherSettings
+
+WAITING = 20  # states of which a half has come, at most
+IDLE = 0.1  # [s]
+
+
+class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("virtual_sensor_publisher", SensorPublisherSettings, "twin/sensor_status")
+        s = self.settings
+        # Rays are cast in threads beside the one that serves the fast sensors, which shall not wait for them.
+        sys.setswitchinterval(0.0005)
+        robot = load_robot(s.robot_description, s.robot_config)
+        self._names = tuple(robot.model.joint_names)
+        self._suite = self._make_suite(robot)
+        self._halves: dict[int, JointMessage | Array] = {}
+        self._due: list[tuple[float, int, Callable[[bytes], None], bytes]] = []
+        self._count = itertools.count()
+        self._heard_at: float | None = None
+        self._behind: dict[str, int] = {}
+        self._jobs: dict[str, queue.Queue[SweepJob]] = {}
+        self._write = {}
+        for name, i in self._suite.instruments.items():
+            kind, write = instrument_topic(i, self.frame(i.spec.frame), list(self._names))
+            self._write[name] = write, self.talk(kind, f"virtual/{i.spec.topic}", SENSOR_OUT)
+        feet = [n for n, i in self._suite.instruments.items() if i.spec.kind == "wrench"]
+        self._feet = [self._suite.instruments[n].device for n in feet]
+        self._contacts_out = self.talk_labelled("virtual/contacts", feet)
+        self._start_scanners()
+        self._listen(robot)
+
+    def _make_suite(self, robot: Robot) -> SensorSuite:
+        s = self.settings
+        specs, problems = robot_sensors(robot.description.tree(), robot.config, lambda n: find(n, "config/sensors"))
+        known = [spec.name for spec in specs]
+        for name in s.sensors:
+            if name not in known:
+                raise ConfigError(f"node virtual_sensor_publisher: sensors: {unknown('sensor', name, known)}")
+        specs = [spec for spec in specs if not s.sensors or spec.name in s.sensors]
+        world: World | None = None
+        try:
+            world = load_world(find(s.world or "humanoid_world.sdf", "worlds"))
+        except WorldError as e:
+            problems.append(str(e))
+        suite = SensorSuite(
+            robot.model, robot.config, robot.joints, specs, world, s.seed, smoothing=s.smoothing, gap=s.gap
+        )
+        suite.problems[:0] = problems
+        for line in suite.problems:
+            self.get_logger().error(f"left out: {line}")
+        return suite
+
+    # The twin's state
+
+    def _listen(self, robot: Robot) -> None:
+        joints, odometry = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
+        pose = DoublesCodec(PoseWithCovarianceStamped, 43)
+
+        def on_joints(data: bytes) -> None:
+            m = joints.read(data)
+            if m.names != self._names or not len(m.position) == len(m.velocity) == len(self._names):
+                return self.tally.reject("virtual/joint_states", "joints")
+            return self._half(m.stamp_ns, m)
+
+        def on_odom(data: bytes) -> None:
+            m = odometry.read(data)
+            self._half(m.stamp_ns, m.values)
+
+        def on_pose(data: bytes) -> None:
+            m = pose.read(data)
+            if np.isfinite(m.values[:7]).all() and m.values[3:7].any():
+                self._suite.map_pose(m.stamp_ns, m.values[:3], matrix_from_quat(m.values[3:7]))
+
+        self.listen(JointState, "virtual/joint_states", on_joints, INTERNAL)
+        self.listen(Odometry, "virtual/odom", on_odom, INTERNAL)
+        self.listen(PoseWithCovarianceStamped, "virtual/pose", on_pose, INTERNAL)
+
+    def _half(self, stamp_ns: int, half: JointMessage | Array) -> None:
+        """Joints and base of one state come in two messages of one stamp."""
+        other = self._halves.pop(stamp_ns, None)
+        if other is None or isinstance(other, np.ndarray) == isinstance(half, np.ndarray):
+            self._halves[stamp_ns] = half
+            while len(self._halves) > WAITING:
+                self._halves.pop(next(iter(self._halves)))
+            return
+        joints, odom = (other, half) if isinstance(half, np.ndarray) else (half, other)
+        self._take(stamp_ns, joints, odom)  # type: ignore[arg-type]
+
+    def _take(self, stamp_ns: int, j: JointMessage, o: Array) -> None:
+        start = time.perf_counter_ns()
+        if not (np.isfinite(o[:7]).all() and np.isfinite(o[43:49]).all() and o[3:7].any()):
+            return self.tally.reject("virtual/odom", "non_finite")
+        if not (np.isfinite(j.position).all() and np.isfinite(j.velocity).all()):
+            return self.tally.reject("virtual/joint_states", "non_finite")
+        self._heard_at = now = time.monotonic()
+        effort = j.effort if len(j.effort) == len(self._names) else np.full(len(self._names), np.nan)
+        rotation = matrix_from_quat(o[3:7])
+        readings, sweeps = self._suite.feed(
+            state(stamp_ns, o[:3], rotation, o[43:46], o[46:49], j.position, j.velocity, effort)
+        )
+        for r in readings:
+            write, send = self._write[r.sensor]
+            message = write(r.stamp_ns, r.values)
+            if r.delay > 0.0:
+                heapq.heappush(self._due, (now + r.delay, next(self._count), send, message))
+            else:
+                send(message)
+        if readings and self._feet:
+            self._contacts_out(readings[-1].stamp_ns, lambda: np.array([float(f.stands) for f in self._feet]))  # type: ignore[union-attr]
+        for job in sweeps:
+            self._cast(job)
+        return self.loop.add((time.perf_counter_ns() - start) / 1e6)
+
+    def work(self) -> float:
+        """Send what is due; returns how long [s] nothing is."""
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            _, _, send, message = heapq.heappop(self._due)
+            send(message)
+        return self._due[0][0] - now if self._due else IDLE
+
+    # Rays
+
+    def _start_scanners(self) -> None:
+        for name, s in self._suite.scanners.items():
+            kind, write = scanner_topic(s, self.frame(s.spec.frame))
+            topic = f"virtual/{s.spec.topic}"
+            send = self.talk(kind, topic, SENSOR_OUT)
+            jobs: queue.Queue[SweepJob] = queue.Queue(1)
+            self._jobs[name], self._behind[name] = jobs, 0
+
+            def cast(jobs=jobs, write=write, send=send, topic=self.resolve_topic_name(topic)) -> None:  # type: ignore[no-untyped-def]
+                while True:
+                    job = jobs.get()
+                    # Nobody listening, nothing cast: a sweep's noise depends on its own number alone.
+                    if not self.count_subscribers(topic):
+                        continue
+                    begin = time.monotonic()
+                    message = write(job.stamp_ns, job.run())
+                    time.sleep(max(0.0, job.delay - (time.monotonic() - begin)))
+                    if self.context.ok():
+                        send(message)
+
+            threading.Thread(target=cast, name=f"rays of {name}", daemon=True).start()
+
+    def _cast(self, job: SweepJob) -> None:
+        try:
+            self._jobs[job.sensor].put_nowait(job)
+        except queue.Full:
+            self._behind[job.sensor] += 1
+
+    # Status
+
+    def status(self) -> tuple[int, str, dict[str, object]]:
+        """Which sensors there are, and why some are not."""
+        words = list(self._suite.problems)
+        playing = [*self._suite.instruments, *self._suite.scanners]
+        age = np.nan if self._heard_at is None else time.monotonic() - self._heard_at
+        if self._heard_at is None:
+            words.append(f"no twin state yet; waiting: {', '.join(playing)}")
+        elif age > self.settings.silent_after:
+            words.append(f"no twin state for {age:.1f} s; stopped: {', '.join(playing)}")
+            self.say_once("warning", f"the twin's state has stopped, and so have {', '.join(playing)}")
+        values: dict[str, object] = {"age_s": float(age), "sensors": " ".join(playing)}
+        values |= {f"behind/{name}": n for name, n in self._behind.items()}
+        return 1 if words else 0, "; ".join(words), values
+
+
+def main() -> None:
+    """Entry point."""
+    run("virtual_sensor_publisher", VirtualSensorPublisher, SensorPublisherSettings)
+
+
+if __name__ == "__main__":
+    main()
