@@ -104,8 +104,12 @@ class SensorPublisherSettings(RobotSettings):
     seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
     sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
     smoothing: int = param(2, "states on either side that an acceleration is made of", low=1, high=50)
-    gap: float = param(0.1, "no reading is made across a longer hole in the twin's states", unit="s", low=0.001, high=10)
-    silent_after: float = param(0.5, "a twin without a state for so long is said to have stopped", unit="s", low=0.02, high=60)
+    gap: float = param(
+        0.1, "no reading is made across a longer hole in the twin's states", unit="s", low=0.001, high=10
+    )
+    silent_after: float = param(
+        0.5, "a twin without a state for so long is said to have stopped", unit="s", low=0.02, high=60
+    )
 
 
 SETTINGS: dict[str, type] = {

@@ -24,7 +24,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.errors import ConfigError, WorldError, unknown
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.sensors.motion import state
-from digital_twin.core.sensors.robot_sensors import robot_sensors
+from digital_twin.core.sensors.robot_sensors import robot_sensors, shared_errors
 from digital_twin.core.sensors.suite import SensorSuite, SweepJob
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
@@ -69,6 +69,8 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
     def _make_suite(self, robot: Robot) -> SensorSuite:
         s = self.settings
         specs, problems = robot_sensors(robot.description.tree(), robot.config, lambda n: find(n, "config/sensors"))
+        sources, more = shared_errors(robot.config, specs)
+        problems += more
         known = [spec.name for spec in specs]
         for name in s.sensors:
             if name not in known:
@@ -80,7 +82,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         except WorldError as e:
             problems.append(str(e))
         suite = SensorSuite(
-            robot.model, robot.config, robot.joints, specs, world, s.seed, smoothing=s.smoothing, gap=s.gap
+            robot.model, robot.config, robot.joints, specs, world, s.seed, sources, smoothing=s.smoothing, gap=s.gap
         )
         suite.problems[:0] = problems
         for line in suite.problems:
@@ -161,12 +163,12 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
     def _start_scanners(self) -> None:
         for name, s in self._suite.scanners.items():
             kind, write = scanner_topic(s, self.frame(s.spec.frame))
-            topic = f"virtual/{s.spec.topic}"
-            send = self.talk(kind, topic, SENSOR_OUT)
+            send = self.talk(kind, f"virtual/{s.spec.topic}", SENSOR_OUT)
+            topic = self.resolve_topic_name(f"virtual/{s.spec.topic}")
             jobs: queue.Queue[SweepJob] = queue.Queue(1)
             self._jobs[name], self._behind[name] = jobs, 0
 
-            def cast(jobs=jobs, write=write, send=send, topic=self.resolve_topic_name(topic)) -> None:  # type: ignore[no-untyped-def]
+            def cast(jobs=jobs, write=write, send=send, topic=topic) -> None:  # type: ignore[no-untyped-def]
                 while True:
                     job = jobs.get()
                     # Nobody listening, nothing cast: a sweep's noise depends on its own number alone.

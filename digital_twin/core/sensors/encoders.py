@@ -27,7 +27,9 @@ class EncoderProfile:
     offset: float = param(0.0, "spread of the zero", unit="rad", low=0, high=1)
     eccentricity: float = param(0.0, "spread of the once-a-turn error's amplitude", unit="rad", low=0, high=0.1)
     backlash: float = param(0.0, "play between joint and encoder", unit="rad", low=0, high=0.2)
-    velocity_time: float = param(0.005, "low-pass of the speed, which is the change of the reading", unit="s", low=0, high=1)
+    velocity_time: float = param(
+        0.005, "low-pass of the speed, which is the change of the reading", unit="s", low=0, high=1
+    )
     torque_noise: float = param(0.0, "standard deviation of one reading", unit="N·m", low=0, high=100)
     torque_drift: float = param(0.0, "wandering of the zero", unit="N·m/√s", low=0, high=10)
     torque_offset: float = param(0.0, "spread of the zero", unit="N·m", low=0, high=100)

@@ -72,9 +72,7 @@ def noise_of(c: GyroConfig | AccelConfig) -> NoiseModel:
 class Imu:
     """Readings are (k, 6): angular velocity [rad/s], specific force [m/s²], along the sensor's axes."""
 
-    def __init__(
-        self, name: str, profile: ImuProfile, seed: int, sources: Sources, off: Collection[str] = ()
-    ) -> None:
+    def __init__(self, name: str, profile: ImuProfile, seed: int, sources: Sources, off: Collection[str] = ()) -> None:
         """Raises ConfigError when `off` names a stage that is not there."""
         g, a, rate = profile.gyro, profile.accel, profile.timing.rate
         self.pipeline = p = Pipeline(name, seed, off)

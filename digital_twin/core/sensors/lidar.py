@@ -13,7 +13,7 @@ from digital_twin.core.arrays import Array, Index
 from digital_twin.core.config import param
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.scene import SHAPE_GROUP, WORLD_GROUP
-from digital_twin.core.sensors.motion import Pose
+from digital_twin.core.sensors.motion import Pose, poses_at
 from digital_twin.core.sensors.pipeline import Pipeline
 from digital_twin.core.sensors.seeds import stage_generator
 from digital_twin.core.sensors.sources import Sources
@@ -44,7 +44,9 @@ class LidarProfile:
     bias: float = param(0.0, "spread of the constant error", unit="m", low=0, high=1)
     resolution: float = param(0.0, "of one digit; 0: none", unit="m", low=0, high=1)
     divergence: float = param(0.0, "full angle of the beam", unit="rad", low=0, high=0.1)
-    pulse: float = param(0.5, "surfaces in one beam that are nearer to each other than this are mixed", unit="m", low=0, high=50)
+    pulse: float = param(
+        0.5, "surfaces in one beam that are nearer to each other than this are mixed", unit="m", low=0, high=50
+    )
     dropout: float = param(0.0, "probability that a ray is lost", low=0, high=1)
     weakest: float = param(
         0.0, "signal, against white paper 1 m away seen straight, that half of the rays need to be seen", low=0, high=1
@@ -55,11 +57,11 @@ class LidarProfile:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep starts from: its number, its first moment [s], the sensor's poses at the middle of its segments."""
+    """What a sweep starts from: its number, its first moment [s], and where the sensor was around that time."""
 
     number: int
     t: float
-    poses: tuple[Pose, ...]
+    track: tuple[Pose, ...]
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,13 @@ class Lidar:
         mujoco.mj_kinematics(self._mj, self._data)
         whole = c.angle_max - c.angle_min > 2.0 * math.pi * (1.0 - 0.5 / c.rays)
         self.step = (c.angle_max - c.angle_min) / (c.rays if whole else c.rays - 1)
-        self.angles = c.angle_min + self.step * np.arange(c.rays)
+        self.angles: Array = c.angle_min + self.step * np.arange(float(c.rays))
         self.time_step = c.sweep_share / c.timing.rate / c.rays
         self.directions = directions(self.angles, np.array(c.elevations))  # (rays, lines, 3)
-        self._segments = np.array_split(np.arange(c.rays), min(c.segments, c.rays))
+        moving = "motion" not in off
+        self._segments = np.array_split(np.arange(c.rays), min(c.segments, c.rays) if moving else 1)
+        self._moments = self.time_step * np.array([0.5 * (s[0] + s[-1]) * moving for s in self._segments])
+        self._around = _cross(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
         self._base = int(scene.mj.site(scene.model.base_frame).id)
@@ -122,23 +127,22 @@ class Lidar:
         """A sweep's numbers depend on its own number: those that nobody asked for can be left out."""
         return lambda: stage_generator(seed, self.name, f"{stage} of sweep {self._number}")
 
-    def moments(self, t: float) -> Array:
-        """When the segments of a sweep that starts at t are cast [s]; all at its start with 'motion' switched off."""
-        if "motion" in self.pipeline.off:
-            return np.array([t])
-        return t + self.time_step * np.array([0.5 * (s[0] + s[-1]) for s in self._segments])
+    @property
+    def duration(self) -> float:
+        """From the first to the last ray of a sweep [s]; none with 'motion' switched off."""
+        return float(self._moments[-1])
 
     def measure(self, sweep: Sweep) -> Scan:
         """Cast a sweep and report it."""
         c, self._number = self.profile, sweep.number
         rays, lines = self.directions.shape[:2]
         x = np.empty((rays, lines, 3))
-        segments = self._segments if len(sweep.poses) > 1 else [np.arange(rays)]
-        for which, pose in zip(segments, sweep.poses, strict=True):
+        poses = poses_at(sweep.track, sweep.t + self._moments)
+        for which, pose in zip(self._segments, poses, strict=True):
             self._cast(which, pose, x)
         if c.divergence > 0.0 and "beam" not in self.pipeline.off:
-            self._mix(sweep, segments, x)
-        t = sweep.t + self.time_step * np.repeat(np.arange(rays), lines)
+            self._mix(poses, x)
+        t = sweep.t + self.time_step * np.repeat(np.arange(float(rays)), lines)
         y = self.pipeline(x.reshape(-1, 3), t).reshape(rays, lines, 3)
         r = y[:, :, RANGE].T
         r = np.where(r > c.range_max, np.inf, np.where(r < c.range_min, -np.inf, r))
@@ -168,7 +172,7 @@ class Lidar:
         out[:, SHINE] = self._shine[geom]
         return out
 
-    def _mix(self, sweep: Sweep, segments: list[Index], x: Array) -> None:
+    def _mix(self, poses: list[Pose], x: Array) -> None:
         """At edges a beam is wide enough to meet two surfaces: look there with more rays, and mix what comes back."""
         r = np.minimum(x[:, :, RANGE], 1e6)
         near = np.zeros(r.shape, dtype=bool)
@@ -180,12 +184,11 @@ class Lidar:
             near[tuple(high)] |= jump
         if not near.any():
             return
-        for which, pose in zip(segments, sweep.poses, strict=True):
+        for which, pose in zip(self._segments, poses, strict=True):
             i, j = np.nonzero(near[which[0] : which[-1] + 1])
             if len(i):
                 i = i + which[0]
-                beams = _cross(self.directions[i, j], 0.35 * self.profile.divergence)
-                around = self._rays(pose, beams.reshape(-1, 3)).reshape(len(i), _EDGE, 3)
+                around = self._rays(pose, self._around[i, j].reshape(-1, 3)).reshape(len(i), _EDGE, 3)
                 x[i, j] = mix(np.concatenate([x[i, j][:, None], around], axis=1), self.profile.pulse)
 
 
@@ -214,7 +217,7 @@ def mix(rays: Array, pulse: float) -> Array:
     # A beam of which only a part comes back is weaker by that part.
     mixed[:, SHINE] *= together[k, best].mean(axis=1)
     mixed[:, RANGE] = np.where(mixed[:, RANGE] > 1e8, np.inf, mixed[:, RANGE])
-    return mixed
+    return np.asarray(mixed)
 
 
 def _both(r: Array, axis: int) -> tuple[Array, Array]:
@@ -223,12 +226,12 @@ def _both(r: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _cross(d: Array, angle: float) -> Array:
-    """Four directions (k, 4, 3) around each of d (k, 3), off by an angle [rad]."""
-    side = np.column_stack([-d[:, 1], d[:, 0], np.zeros(len(d))])
-    n = np.linalg.norm(side, axis=1, keepdims=True)
+    """Four directions (…, 4, 3) around each of d (…, 3), off by an angle [rad]."""
+    side = np.stack([-d[..., 1], d[..., 0], np.zeros(d.shape[:-1])], axis=-1)
+    n = np.linalg.norm(side, axis=-1, keepdims=True)
     side = np.where(n > 1e-9, side / np.maximum(n, 1e-9), [1.0, 0.0, 0.0])
     up = np.cross(d, side)
-    return np.asarray(d[:, None] + math.tan(angle) * np.stack([side, -side, up, -up], axis=1))
+    return np.asarray(d[..., None, :] + math.tan(angle) * np.stack([side, -side, up, -up], axis=-2))
 
 
 # Stages; rows are rays, columns RANGE, COSINE, SHINE
@@ -250,7 +253,7 @@ class Intensity:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        y = x.copy()
+        y: Array = x.copy()
         y[:, SHINE] *= x[:, COSINE]
         if self._noise > 0.0:
             y[:, SHINE] *= 1.0 + self._noise * self._chance().standard_normal(len(x))
@@ -267,7 +270,7 @@ class RangeNoise:
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
         c = self._c
-        y = x.copy()
+        y: Array = x.copy()
         r = np.minimum(x[:, RANGE], 1e6)
         y[:, RANGE] += self._bias + range_sigma(c, r, x[:, COSINE]) * self._chance().standard_normal(len(x))
         return y
@@ -298,7 +301,7 @@ class Dropout:
             s2 = signal * signal
             s4 = s2 * s2
             seen *= s4 / (1.0 + s4)
-        y = x.copy()
+        y: Array = x.copy()
         y[self._chance().random(len(x)) >= seen, RANGE] = np.inf
         return y
 
@@ -313,6 +316,6 @@ class RangeDigits:
         """See Stage."""
         if self._step <= 0.0:
             return x
-        y = x.copy()
+        y: Array = x.copy()
         y[:, RANGE] = np.rint(x[:, RANGE] / self._step) * self._step
         return y

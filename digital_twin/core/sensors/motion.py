@@ -90,7 +90,7 @@ class Pose:
 
 
 class Track:
-    """The poses of a frame over the last moments, and those in between."""
+    """The poses of a frame over the last moments."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -107,31 +107,35 @@ class Track:
         self._poses.clear()
 
     @property
-    def span(self) -> tuple[float, float]:
-        """First and last time [s]; empty when there is none."""
-        return (self._poses[0].t, self._poses[-1].t) if self._poses else (np.inf, -np.inf)
+    def start(self) -> float:
+        """The first time [s]; infinite when there is none."""
+        return self._poses[0].t if self._poses else np.inf
 
-    def at(self, times: Array) -> list[Pose]:
-        """Poses at rising times [s] (k,) within the span."""
-        poses, out, i = self._poses, [], 0
-        for t in times.tolist():
-            while i < len(poses) - 2 and poses[i + 1].t < t:
-                i += 1
-            out.append(between(poses[i], poses[min(i + 1, len(poses) - 1)], t))
-        return out
+    def since(self, t: float) -> tuple[Pose, ...]:
+        """The poses from the last one before t [s] on."""
+        poses = tuple(self._poses)
+        first = max((i for i, p in enumerate(poses) if p.t <= t), default=0)
+        return poses[first:]
 
 
-def between(a: Pose, b: Pose, t: float) -> Pose:
-    """Straight from one pose to the other, turning evenly."""
-    if b.t <= a.t:
-        return replace(a, t=t)
-    s = min(max((t - a.t) / (b.t - a.t), 0.0), 1.0)
-
-    def turned(R: Array, Q: Array) -> Array:
-        return np.asarray(R @ exp_so3(s * log_so3(R.T @ Q)))
-
-    return Pose(
-        t, a.position + s * (b.position - a.position), turned(a.rotation, b.rotation),
-        a.base_position + s * (b.base_position - a.base_position), turned(a.base_rotation, b.base_rotation),
-        a.q + s * (b.q - a.q),
-    )  # fmt: skip
+def poses_at(poses: tuple[Pose, ...], times: Array) -> list[Pose]:
+    """Poses at rising times [s] (k,): between those given straight from one to the next, turning evenly."""
+    out: list[Pose] = []
+    i, turns = -1, (np.zeros(3), np.zeros(3))
+    for t in times.tolist():
+        before = i
+        i = max(i, 0)
+        while i < len(poses) - 2 and poses[i + 1].t < t:
+            i += 1
+        a, b = poses[i], poses[min(i + 1, len(poses) - 1)]
+        if i != before:
+            turns = log_so3(a.rotation.T @ b.rotation), log_so3(a.base_rotation.T @ b.base_rotation)
+        s = min(max((t - a.t) / (b.t - a.t), 0.0), 1.0) if b.t > a.t else 0.0
+        out.append(
+            Pose(
+                t, a.position + s * (b.position - a.position), a.rotation @ exp_so3(s * turns[0]),
+                a.base_position + s * (b.base_position - a.base_position), a.base_rotation @ exp_so3(s * turns[1]),
+                a.q + s * (b.q - a.q),
+            )
+        )  # fmt: skip
+    return out

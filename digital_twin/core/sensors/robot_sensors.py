@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,20 @@ def robot_sensors(
     return list(specs.values()), problems
 
 
-def shared_errors(robot: RobotConfig) -> dict[str, SourceConfig]:
-    """The sources of errors that sensors share.
-
-    Raises:
-        ConfigError: naming the source, the key and what is allowed.
-    """
-    return {name: build(SourceConfig, values, f"shared error '{name}'") for name, values in robot.shared_errors.items()}
+def shared_errors(robot: RobotConfig, specs: Sequence[SensorSpec]) -> tuple[dict[str, SourceConfig], list[str]]:
+    """The sources of errors that a robot's sensors share, and one line for each that cannot be."""
+    found, problems = {}, []
+    known = [s.name for s in specs]
+    for name, values in robot.shared_errors.items():
+        try:
+            c = build(SourceConfig, values, f"shared error '{name}'")
+            strange = next((s for s in c.sensors if s not in known), None)
+            if strange is not None:
+                raise ConfigError(f"shared error '{name}': {unknown('sensor', strange, known)}")
+            found[name] = c
+        except ConfigError as e:
+            problems.append(str(e))
+    return found, problems
 
 
 def _from_config(robot: RobotConfig) -> dict[str, SensorSpec]:

@@ -7,7 +7,7 @@ same statistics whatever ρ is, and two sensors are correlated by ρ₁ ρ₂.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from scipy.signal import lfilter
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.config import param
-from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.sensors.seeds import stage_generator
 from digital_twin.core.sensors.stages import REFERENCE_TEMPERATURE
 
@@ -42,27 +41,22 @@ class SourceConfig:
 class Sources:
     """All sources of a robot."""
 
-    def __init__(self, configs: dict[str, SourceConfig], seed: int) -> None:
+    def __init__(self, configs: Mapping[str, SourceConfig], seed: int) -> None:
         self._configs, self._seed = configs, seed
-
-    def check(self, sensors: list[str]) -> None:
-        """Raises ConfigError when a source names a sensor that is not there."""
-        for name, c in self._configs.items():
-            for sensor in c.sensors:
-                if sensor not in sensors:
-                    raise ConfigError(f"shared error '{name}': {unknown('sensor', sensor, sensors)}")
 
     def signal(self, sensor: str, kind: str) -> Signal | None:
         """What a sensor sees of a kind, as a function of rising times [s] (k,); None when no source concerns it."""
         parts = [
-            _Seen(name, c, sensor, self._seed) for name, c in self._configs.items() if c.kind == kind and sensor in c.sensors
+            _Seen(name, c, sensor, self._seed)
+            for name, c in self._configs.items()
+            if c.kind == kind and sensor in c.sensors
         ]
         if not parts:
             return None
         base = REFERENCE_TEMPERATURE if kind == "temperature" else 0.0
 
         def add_up(t: Array) -> Array:
-            return base + np.sum([p(t) for p in parts], axis=0)
+            return np.asarray(base + np.sum([p(t) for p in parts], axis=0))
 
         return add_up
 
@@ -104,9 +98,7 @@ class _Process:
         at = np.maximum(t, 0.0) / self._dt
         first, last = int(at[0]), int(at[-1]) + 2
         while self._start + len(self._values) < last:
-            new, self._memory = lfilter(
-                [1.0], self._a, self._gain * self._rng.standard_normal(_BLOCK), zi=self._memory
-            )
+            new, self._memory = lfilter([1.0], self._a, self._gain * self._rng.standard_normal(_BLOCK), zi=self._memory)
             keep = max(0, min(first - self._start - 1, len(self._values)))
             self._values, self._start = np.concatenate([self._values[keep:], new]), self._start + keep
         i = at.astype(int)

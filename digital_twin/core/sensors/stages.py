@@ -21,7 +21,7 @@ class Linear:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        return x @ self.matrix.T
+        return np.asarray(x @ self.matrix.T)
 
 
 class Offset:
@@ -70,7 +70,7 @@ class Noise:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        return x + np.concatenate([s.next(len(x)) for s in self._sources], axis=1)
+        return np.asarray(x + np.concatenate([s.next(len(x)) for s in self._sources], axis=1))
 
 
 class LowPass:

@@ -7,8 +7,9 @@ across a gap.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from digital_twin.core.sensors.imu import Imu
 from digital_twin.core.sensors.lidar import Lidar, Scan, Sweep
 from digital_twin.core.sensors.magnetometer import Magnetometer
 from digital_twin.core.sensors.motion import NS, Motion, Pose, Smoother, Track
-from digital_twin.core.sensors.robot_sensors import SensorSpec, shared_errors
-from digital_twin.core.sensors.sources import Sources
+from digital_twin.core.sensors.robot_sensors import SensorSpec
+from digital_twin.core.sensors.sources import SourceConfig, Sources
 from digital_twin.core.sensors.timing import Sampler, Tick
 from digital_twin.core.sensors.twin_scene import TwinScene
 from digital_twin.core.sensors.wrench import Wrench
@@ -84,9 +85,9 @@ class SensorSuite:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, specs: Sequence[SensorSpec], world: World | None,
-        seed: int, *, smoothing: int = 2, gap: float = 0.1,
+        seed: int, sources: Mapping[str, SourceConfig] = MappingProxyType({}), *, smoothing: int = 2, gap: float = 0.1,
     ) -> None:  # fmt: skip
-        """`smoothing`: states on either side that make an acceleration. `gap` [s]: longer ones are not bridged."""
+        """`sources`: errors that they share. `smoothing`: states on either side that make an acceleration. `gap` [s]: longer ones are not bridged."""
         self.model, self.seed = model, seed
         self.problems: list[str] = []
         self.instruments: dict[str, Instrument] = {}
@@ -94,7 +95,7 @@ class SensorSuite:
         self._scene = TwinScene(model, robot, joints, world)
         self._world, self._gap = world, round(gap * NS)
         self._smoother = Smoother(smoothing)
-        self._sources = self._shared(robot, [s.name for s in specs])
+        self._sources = Sources(sources, seed)
         for spec in specs:
             try:
                 self._add(spec)
@@ -105,21 +106,12 @@ class SensorSuite:
         self._recent: deque[Motion] = deque(maxlen=200)
         self._map = np.zeros(3), np.eye(3)
 
-    def _shared(self, robot: RobotConfig, names: list[str]) -> Sources:
-        try:
-            sources = Sources(shared_errors(robot), self.seed)
-            sources.check(names)
-        except ConfigError as e:
-            self.problems.append(str(e))
-            return Sources({}, self.seed)
-        return sources
-
     # The sensors
 
     def _add(self, spec: SensorSpec) -> None:
         if spec.kind != "encoders" and spec.frame not in self.model.frames:
             raise ConfigError(f"sensor '{spec.name}': {unknown('frame', spec.frame, self.model.frames)}")
-        if any(spec.topic == s.spec.topic for s in (*self.instruments.values(), *self.scanners.values())):
+        if any(spec.topic == other for other in self._topics()):
             raise ConfigError(f"sensor '{spec.name}': another one has the topic '{spec.topic}'")
         c = spec.profile()
         sampler = Sampler(spec.name, c.timing, self.seed, self._sources.signal(spec.name, "time_offset"))
@@ -132,6 +124,9 @@ class SensorSuite:
             return
         device, ideal = getattr(self, f"_{spec.kind}")(spec, c)
         self.instruments[spec.name] = Instrument(spec, device, sampler, ideal)
+
+    def _topics(self) -> list[str]:
+        return [i.spec.topic for i in self.instruments.values()] + [s.spec.topic for s in self.scanners.values()]
 
     def _imu(self, spec: SensorSpec, c: object) -> tuple[Device, Callable[[Motion], Array]]:
         turn = np.kron(np.eye(2), rpy_matrix(spec.rpy).T)
@@ -228,14 +223,13 @@ class SensorSuite:
         position, rotation = self._scene.pose(s.spec.frame)
         at, turned = position + rotation @ np.array(s.spec.xyz), rotation @ rpy_matrix(s.spec.rpy)
         s.track.add(Pose(now, at, turned, m.position, m.rotation, m.q))
-        first, _ = s.track.span
-        s.started.extend(t for t in s.sampler.until(now) if t.t >= first)
+        s.started.extend(t for t in s.sampler.until(now) if t.t >= s.track.start)
         jobs = []
-        while s.started and (moments := s.lidar.moments(s.started[0].t))[-1] <= now:
+        while s.started and s.started[0].t + s.lidar.duration <= now:
             tick = s.started.popleft()
             if tick.lost:
                 continue
-            sweep = Sweep(tick.number, tick.t, tuple(s.track.at(moments)))
+            sweep = Sweep(tick.number, tick.t, s.track.since(tick.t))
             jobs.append(SweepJob(s.spec.name, self._stamp(tick), tick.delay + self._age(tick, now), s.lidar, sweep))
         return jobs
 

@@ -51,7 +51,7 @@ class Sampler:
 
     def until(self, t: float) -> list[Tick]:
         """The ticks since the last call, up to and including t [s]."""
-        found = []
+        found: list[Tick] = []
         while True:
             if not self._ahead:
                 self._draw()

@@ -47,9 +47,7 @@ class WrenchProfile:
 class Wrench:
     """Readings are (k, 6): force [N], torque [N m]."""
 
-    def __init__(
-        self, name: str, c: WrenchProfile, seed: int, sources: Sources, off: Collection[str] = ()
-    ) -> None:
+    def __init__(self, name: str, c: WrenchProfile, seed: int, sources: Sources, off: Collection[str] = ()) -> None:
         """Raises ConfigError when `off` names a stage that is not there."""
         rate = c.timing.rate
         full = np.array([*c.force_range, *c.torque_range])
