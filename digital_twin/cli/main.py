@@ -28,7 +28,22 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("robot", metavar="ROBOT.urdf")
     check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
+    _add_sensor_commands(commands)
     return p
+
+
+def _add_sensor_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fit = commands.add_parser("fit-sensor", help="the profile of a sensor from a recording of it at rest")
+    fit.description = (
+        "Fit noise to an IMU, lidar, force sensor or magnetometer that was recorded at rest (docs/sensors.md)."
+    )
+    fit.add_argument("bag", metavar="BAG", help="rosbag2: a folder, an .mcap or a .db3")
+    fit.add_argument("topic", metavar="TOPIC")
+    fit.add_argument("--write", metavar="NAME.yaml", default="", help="write the profile")
+    study = commands.add_parser("fusion-study", help="what each of a robot's sensors adds to a fused estimate")
+    study.description = "Run an estimator over simulated runs with several sets of sensors (docs/sensors.md)."
+    study.add_argument("config", metavar="CONFIG.yaml", help="or the name of one of the package's (fusion_study.yaml)")
+    study.add_argument("--plot", metavar="OUT.png", default="", help="draw the errors (needs matplotlib)")
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,6 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from digital_twin.cli.check import check_robot
 
             check_robot(a.robot, a.write)
+            return 0
+        if a.command == "fit-sensor":
+            from digital_twin.cli.fit_sensor import fit_sensor
+
+            fit_sensor(a.bag, a.topic, a.write)
+            return 0
+        if a.command == "fusion-study":
+            from digital_twin.cli.fusion_study import fusion_study
+
+            fusion_study(a.config, a.plot)
             return 0
         return _run(a)
     except TwinError as e:

@@ -13,7 +13,7 @@ from digital_twin.core.config import param
 from digital_twin.core.sensors.noise import NoiseModel
 from digital_twin.core.sensors.pipeline import Pipeline
 from digital_twin.core.sensors.sources import Sources
-from digital_twin.core.sensors.stages import Linear, LowPass, Noise, Offset, Quantise, Saturate, Temperature
+from digital_twin.core.sensors.stages import Linear, LowPass, Noise, Offset, Quantise, Saturate, Temperature, dot
 from digital_twin.core.sensors.timing import TimingConfig
 
 
@@ -44,7 +44,7 @@ class Motors:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        return np.asarray(x[:, :3] + np.nan_to_num(x[:, 3:]) @ self._fields.T)
+        return x[:, :3] + dot(self._fields, x[:, 3:])
 
 
 class Magnetometer:

@@ -10,7 +10,7 @@ Conventions (IEEE Std 952-1997, annex C; two-sided spectra):
   What gz-sensors calls dynamic_bias_stddev is this K, with a leak of its correlation time.
 
 1/f is made of first-order Gauss-Markov processes of equal variance B² ln(r)/π whose correlation times grow by the factor
-r = 4, from 1 s to 1024 s. Beyond these the flicker ends, which the formulas here take into account.
+r = 4, from 0.25 s to 1024 s. Beyond these the flicker ends, which the formulas here take into account.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy.signal import lfilter
 from digital_twin.core.arrays import Array
 
 RATIO = 4.0
-TIMES = RATIO ** np.arange(6.0)  # [s]
+TIMES = RATIO ** np.arange(-1.0, 6.0)  # [s]
 FLOOR = math.sqrt(2.0 * math.log(2.0) / math.pi)
 BLOCK = 256  # so many samples are drawn at a time
 

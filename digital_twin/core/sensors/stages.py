@@ -13,6 +13,11 @@ from digital_twin.core.sensors.noise import NoiseModel, NoiseSource
 REFERENCE_TEMPERATURE = 25.0  # [°C], at which data sheets state their figures
 
 
+def dot(matrix: Array, x: Array) -> Array:
+    """M x for each row of x (k, n): a matrix product whose last digits do not depend on how many rows there are."""
+    return np.asarray((matrix * x[:, None, :]).sum(axis=-1))
+
+
 class Linear:
     """y = M x: scale, misalignment, crosstalk. M: (n, n)."""
 
@@ -21,7 +26,7 @@ class Linear:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        return np.asarray(x @ self.matrix.T)
+        return dot(self.matrix, x)
 
 
 class Offset:
