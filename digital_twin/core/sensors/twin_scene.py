@@ -81,11 +81,11 @@ class TwinScene:
         """Rate of turn [rad/s] and specific force [m/s²] at a point xyz [m] (3,) of a frame, along its axes (6,)."""
         site, out = self.mj.site(frame).id, np.empty(6)
         mujoco.mj_objectVelocity(self.mj, self.data, mujoco.mjtObj.mjOBJ_SITE, site, self._six, 1)
-        turn = out[:3] = self._six[:3]
+        out[:3] = self._six[:3]
         mujoco.mj_objectAcceleration(self.mj, self.data, mujoco.mjtObj.mjOBJ_SITE, site, self._six, 1)
         out[3:] = self._six[3:]
         if xyz.any():
-            out[3:] += cross(self._six[:3], xyz) + cross(turn, cross(turn, xyz))
+            out[3:] += cross(self._six[:3], xyz) + cross(out[:3], cross(out[:3], xyz))
         return out
 
     def wrench(self, frame: str) -> Array:
