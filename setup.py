@@ -59,7 +59,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     python_requires=">=3.10",
     install_requires=RUNTIME,
-    extras_require={"ros": ROS, "test": TEST},
+    extras_require={"ros": ROS, "test": TEST, "plot": ["matplotlib>=3.8"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "README.md", "LICENSE", "CHANGELOG.md"]),

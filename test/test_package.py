@@ -231,10 +231,11 @@ def test_the_topic_and_service_tables_are_true():
     from digital_twin.nodes.physical_bridge import PhysicalBridge
     from digital_twin.nodes.simulated_robot import SimulatedRobot
     from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
+    from digital_twin.nodes.virtual_sensor_publisher import VirtualSensorPublisher
 
     documented = {(r[0], r[1], r[2].replace("/", "/msg/", 1), r[3]) for r in rows(README, "### Topics\n")}
     standard = ("/rosout", "/parameter_events", "/tf")
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript) as r:
         real, services = set(), set()
         for node in r.nodes:
             for found, direction in (

@@ -1,5 +1,7 @@
 """The pipeline of a virtual sensor: each stage against its equation, chance that belongs to one stage, shared errors."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,7 +83,7 @@ def test_samples_one_by_one_or_by_the_hundred_are_the_same_bytes(kind, cuts):
     (whole, width), (parts, _) = devices(sources=warm)[kind], devices(sources=warm)[kind]
     x, t = rng.standard_normal((700, width)), times(700)
     ends = np.cumsum((0, *cuts))
-    y = np.concatenate([parts.read(x[a:b], t[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)])
+    y = np.concatenate([parts.read(x[a:b], t[a:b]) for a, b in pairwise(ends)])
     assert y.tobytes() == whole.read(x, t).tobytes()
 
 

@@ -20,11 +20,34 @@ def names(**options):
 
 
 def test_which_nodes_run_for_which_robot():
-    assert names() == ["simulated_robot", "physical_bridge", "twin_synchronizer", "command_script"]
-    assert names(controller="none") == ["simulated_robot", "physical_bridge", "twin_synchronizer"]
-    assert names(simulator="none") == ["physical_bridge", "twin_synchronizer"], "no script moves a real robot"
-    assert names(simulator="none", bag="x") == ["bag_player", "physical_bridge", "twin_synchronizer"]
-    assert names(simulator="gazebo") == ["physical_bridge", "twin_synchronizer", "command_script"]
+    assert names() == [
+        "simulated_robot",
+        "physical_bridge",
+        "twin_synchronizer",
+        "virtual_sensor_publisher",
+        "command_script",
+    ]
+    assert names(controller="none") == [
+        "simulated_robot",
+        "physical_bridge",
+        "twin_synchronizer",
+        "virtual_sensor_publisher",
+    ]
+    assert names(simulator="none") == ["physical_bridge", "twin_synchronizer", "virtual_sensor_publisher"], (
+        "no script moves a real robot"
+    )
+    assert names(simulator="none", bag="x") == [
+        "bag_player",
+        "physical_bridge",
+        "twin_synchronizer",
+        "virtual_sensor_publisher",
+    ]
+    assert names(simulator="gazebo") == [
+        "physical_bridge",
+        "twin_synchronizer",
+        "virtual_sensor_publisher",
+        "command_script",
+    ]
 
 
 def parameters(node, **options):

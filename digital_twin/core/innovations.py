@@ -46,6 +46,11 @@ class Innovations:
             self._joints.append(square / len(joints))
 
     @property
+    def corrections(self) -> list[tuple[int, Correction]]:
+        """What the last joint measurement did to the base, foot by foot."""
+        return self._last[0]
+
+    @property
     def latest(self) -> Array:
         """Of the last joint measurement (6 k + n,): of the feet's places and attitudes along odom's axes, then of the
         joints' positions; NaN where there was no measurement."""
