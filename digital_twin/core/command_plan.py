@@ -5,16 +5,17 @@ Time is in integer nanoseconds; a command given at t acts from t + delay on.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Mask
 
 NS = 1_000_000_000
-MEMORY = 1000  # commands remembered
+MEMORY = 128  # commands remembered: a tenth of a second at 1 kHz
 PLANS = ("auto", "hold", "trend", "trajectory")
 Controller = Callable[[float, Array, Array], tuple[Array, Array, Array]]
 """From time from now [s], joint positions [rad] and speeds [rad/s] (n,) to set points of position, speed, torque."""
@@ -48,12 +49,24 @@ class CommandPlan:
         self._commands: deque[tuple[int, Array, Array, Array]] = deque(maxlen=MEMORY)
         self._trajectory: _Trajectory | None = None
 
+    def copy(self) -> CommandPlan:
+        """As it is now, to be used in another thread."""
+        other = copy.copy(self)
+        other._commands = self._commands.copy()
+        return other
+
+    def last(self) -> Array | None:
+        """The positions commanded last [rad] (n,), NaN where never; None: nothing was ever commanded."""
+        return self._commands[-1][1] if self._commands else None
+
     def clear(self) -> None:
         """Forget everything: time was turned back, or the source has gone."""
         self._commands.clear()
         self._trajectory = None
 
-    def command(self, stamp_ns: int, position: Array, velocity: Array | None = None, effort: Array | None = None) -> None:
+    def command(
+        self, stamp_ns: int, position: Array, velocity: Array | None = None, effort: Array | None = None
+    ) -> None:
         """A command (n,), NaN for joints that it does not name: they keep what they were told last."""
         zero = np.zeros(self.n)
         if self._commands:
@@ -86,9 +99,9 @@ class CommandPlan:
         t = now_ns + np.round(times * NS).astype(np.int64) - self.delay_ns
         past = self._held(t, q)
         ahead = t > (self._commands[-1][0] if self._commands else -(2**62))
-        follow = self._trajectory is not None and self.plan in ("auto", "trajectory")
-        if follow and self._trajectory is not None and self._trajectory.times[-1] > now_ns - NS:
-            return self._follow(t, past, ahead), "the trajectory being executed"
+        path = self._trajectory if self.plan in ("auto", "trajectory") else None
+        if path is not None and path.times[-1] > now_ns - NS:
+            return self._follow(path, t, past, ahead), "the trajectory being executed"
         if not self._commands:
             return past, "no commands: the joints hold where they are"
         if self.plan in ("auto", "trend") and np.any(self._commands[-1][2]):
@@ -105,11 +118,12 @@ class CommandPlan:
         recent = [self._commands[i] for i in range(first, len(self._commands))]
         position = np.array([c[1] for c in recent])
         position = np.where(np.isnan(position), q, position)
-        return SetPoints(position[which], np.array([c[2] for c in recent])[which], np.array([c[3] for c in recent])[which])
+        return SetPoints(
+            position[which], np.array([c[2] for c in recent])[which], np.array([c[3] for c in recent])[which]
+        )
 
-    def _follow(self, t: Array, past: SetPoints, ahead: Array) -> SetPoints:
-        assert self._trajectory is not None
-        times, position, velocity = self._trajectory
+    def _follow(self, trajectory: _Trajectory, t: Array, past: SetPoints, ahead: Mask) -> SetPoints:
+        times, position, velocity = trajectory
         s, seconds = (t - times[0]) / NS, (times - times[0]) / NS
         at = np.clip(np.searchsorted(seconds, s, side="right") - 1, 0, max(len(seconds) - 2, 0))
         nxt = np.minimum(at + 1, len(seconds) - 1)
@@ -123,8 +137,8 @@ class CommandPlan:
         told = ahead[:, None]
         return SetPoints(np.where(told, p, past.position), np.where(told, v, past.velocity), past.effort)
 
-    def _go_on(self, t: Array, past: SetPoints, ahead: Array) -> SetPoints:
-        stamp, position, velocity, _ = self._commands[-1]
+    def _go_on(self, t: Array, past: SetPoints, ahead: Mask) -> SetPoints:
+        stamp, _, velocity, _ = self._commands[-1]
         dt = np.clip((t - stamp) / NS, 0.0, self._trend)[:, None]
         slowing = 1.0 - dt / self._trend
         told = ahead[:, None]

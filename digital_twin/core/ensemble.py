@@ -98,7 +98,9 @@ class Ensemble:
         steps, every = round(horizon / h), max(1, round(f.config.resolution / h))
         at = np.arange(every, steps + 1, every)
         starts = self._starts(q, qd, base)
-        set_points, _ = plan.sample(stamp_ns, np.arange(steps) * h, q)
+        each: Array = np.arange(steps) * h
+        times: Array = at * h
+        set_points, _ = plan.sample(stamp_ns, each, q)
         states, _ = rollout.rollout(self._members, self._data, starts, interleave(set_points)[None])
         states = states[:, at - 1]
         broken = ~np.isfinite(states).all(axis=(1, 2))
@@ -110,7 +112,7 @@ class Ensemble:
             m.q, m.qd, base.position + (m.position - first.position[:, None]) @ A, A.T @ m.rotation, m.velocity @ A,
             m.angular_velocity,
         )  # fmt: skip
-        return Spread(stamp_ns, at * h, motion)
+        return Spread(stamp_ns, times, motion)
 
     def _starts(self, q: Array, qd: Array, base: BaseState) -> Array:
         """The states to start from (members, size); sets each member's gravity."""

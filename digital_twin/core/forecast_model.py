@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -41,7 +42,7 @@ class Motion:
     velocity: Array
     angular_velocity: Array
 
-    def __getitem__(self, key: object) -> Motion:
+    def __getitem__(self, key: Any) -> Motion:
         """The same part of each array."""
         return Motion(
             self.q[key], self.qd[key], self.position[key], self.rotation[key], self.velocity[key],
@@ -89,24 +90,27 @@ class ForecastModel:
         self._soles = [(self.mj.site(f.frame).id, np.array([[*p, 0.0] for p in f.polygon])) for f in robot.feet]
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[WORLD_GROUP] = 1
-        self.sink = 0.0
-        self.sink = self._rest_depth()
+        self.sink, self.stand_height = 0.0, 0.0
+        self._rest()
 
-    def _rest_depth(self) -> float:
-        """How deep the soles sink into the ground when the robot stands at ease [m]."""
+    def _rest(self) -> None:
+        """Find how deep the soles sink into the ground and how high the base is when the robot stands at ease."""
         d = self.data
         mujoco.mj_resetData(self.mj, d)
         self.model.write_joints(d.qpos, self.joints.stand)
         mujoco.mj_kinematics(self.mj, d)
+        base = self.mj.site(self.model.base_frame).id
         if not self._soles:
-            return 0.0
+            self.stand_height = 1.0
+            return
         d.qpos[self._pos + 2] -= min(d.site_xpos[site][2] for site, _ in self._soles)
+        self.stand_height = float(d.site_xpos[base][2] - min(d.site_xpos[site][2] for site, _ in self._soles))
         d.ctrl.reshape(-1, 3)[:, 0] = self.joints.stand
         mujoco.mj_step(self.mj, d, nstep=round(0.5 / self.timestep))
         mujoco.mj_kinematics(self.mj, d)
-        depths = [-float(self._corners(i)[:, 2].mean()) for i in range(len(self._soles))]
-        depth = float(np.mean(depths))
-        return depth if math.isfinite(depth) and abs(depth) < 0.01 else 0.0
+        depth = -float(np.mean([self._corners(i)[:, 2].mean() for i in range(len(self._soles))]))
+        if math.isfinite(depth) and abs(depth) < 0.01:
+            self.sink = depth
 
     # In
 
@@ -166,10 +170,8 @@ class ForecastModel:
     def _ground_below(self, point: Array) -> float | None:
         """Height of the ground under a point that is at most MAX_SINK inside of it [m]; None: there is none."""
         geom = np.empty(1, dtype=np.int32)
-        above = point + [0.0, 0.0, MAX_SINK]
-        distance = mujoco.mj_ray(
-            self.mj, self.data, above, np.array([0.0, 0.0, -1.0]), self._groups, 1, -1, geom, None
-        )
+        above = point + np.array([0.0, 0.0, MAX_SINK])
+        distance = mujoco.mj_ray(self.mj, self.data, above, np.array([0.0, 0.0, -1.0]), self._groups, 1, -1, geom, None)
         return None if geom[0] < 0 else float(above[2] - distance)
 
     # Out
@@ -187,6 +189,14 @@ class ForecastModel:
             qpos[..., self.model.qpos_index], qvel[..., self.model.dof_index], qpos[..., self._pos : self._pos + 3] + offset,
             R @ self._base_turn, velocity, omega @ self._base_turn,
         )  # fmt: skip
+
+    def com_acceleration(self, state: Array, controls: Array) -> Array:
+        """Of the centre of mass [m/s²] (3,) in a state (size,) under controls (nu,)."""
+        m, d = self.mj, self.data
+        mujoco.mj_setState(m, d, state, STATE)
+        d.ctrl[:] = controls
+        mujoco.mj_forward(m, d)
+        return np.asarray(d.qfrc_constraint[self._vel : self._vel + 3] / self.model.mass + m.opt.gravity)
 
 
 def model_version(m: mujoco.MjModel) -> str:

@@ -20,9 +20,9 @@ from digital_twin.core.config import param
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.forecast_model import STATE, ForecastModel, Motion
 from digital_twin.core.ground import Ground
+from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import exp_so3
-from digital_twin.core.model import RobotModel
 from digital_twin.core.world import World
 
 FIDELITIES = ("kinematic", "rigid_body", "contact")
@@ -67,7 +67,7 @@ class Forecast:
     controls: Array = field(repr=False)
 
 
-class Diverged(TwinError):
+class DivergedError(TwinError):
     """A simulation that went astray. `state`, `controls`: what it began with, to make it again."""
 
     def __init__(self, text: str, state: Array, controls: Array) -> None:
@@ -121,7 +121,7 @@ class Forecaster:
 
         Raises:
             TwinError: an unknown fidelity, a horizon outside 0.02 … 60 s, a state that is not finite.
-            Diverged: the simulation went astray.
+            DivergedError: the simulation went astray.
         """
         fidelity, horizon = fidelity or self.config.fidelity, horizon or self.config.horizon
         if fidelity not in FIDELITIES:
@@ -131,14 +131,14 @@ class Forecaster:
         steps = round(horizon / self.config.timestep)
         every = max(1, round(self.config.resolution / self.config.timestep))
         at = np.arange(every, steps + 1, every)
-        times = at * self.config.timestep
+        times: Array = at * self.config.timestep
         set_points, assumed = plan.sample(stamp_ns, times, q)
         if fidelity == "kinematic":
             motion, start, controls = self._go_on(q, qd, base, times), np.empty(0), np.empty((0, 0))
         else:
             model, start = self.begin(q, qd, base, fidelity)
             if controller is None:
-                each, assumed = plan.sample(stamp_ns, np.arange(steps) * self.config.timestep, q)
+                each, assumed = plan.sample(stamp_ns, self._step_times(steps), q)
                 controls = interleave(each)
                 states = roll(model, start, controls)
             else:
@@ -147,14 +147,16 @@ class Forecaster:
             motion = self.in_odom(model, start, states[at - 1], base)
         return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls)
 
+    def _step_times(self, steps: int) -> Array:
+        times: Array = np.arange(steps) * self.config.timestep
+        return times
+
     def begin(self, q: Array, qd: Array, base: BaseState, fidelity: str) -> tuple[ForecastModel, Array]:
         """The model of a fidelity, made ready for the ground and the feet of now, and the state to start from."""
         model = self.models[fidelity]
         A = self.ground.frame()
         contacts = base.contacts if fidelity != "rigid_body" else ()
-        start = model.start(
-            q, qd, A @ base.position, A @ base.rotation, base.velocity, base.angular_velocity, contacts
-        )
+        start = model.start(q, qd, A @ base.position, A @ base.rotation, base.velocity, base.angular_velocity, contacts)
         model.mj.opt.gravity[:] = GRAVITY * self.ground.gravity(base, self.config.slope)
         if fidelity == "rigid_body":
             self._weld(model, base.contacts)
@@ -223,7 +225,7 @@ def roll(model: ForecastModel, start: Array, controls: Array, warmstart: Array |
     With the warm start (nv,) of a simulation's own full integration state, its own steps come out bit for bit.
 
     Raises:
-        Diverged: a state is not finite, or faster than any robot.
+        DivergedError: a state is not finite, or faster than any robot.
     """
     given = None if warmstart is None else warmstart[None]
     states, _ = rollout.rollout(model.mj, model.data, start[None], controls[None], initial_warmstart=given)
@@ -232,7 +234,9 @@ def roll(model: ForecastModel, start: Array, controls: Array, warmstart: Array |
 
 
 def check(states: Array, start: Array, controls: Array) -> None:
-    """Raises Diverged when states (s, size) are those of no robot."""
+    """Raises DivergedError when states (s, size) are those of no robot."""
     largest = float(np.abs(states[-1, 1:]).max())
     if not math.isfinite(largest) or largest > FASTEST:
-        raise Diverged("the simulation diverged: check masses, gains and the state that it started from", start, controls)
+        raise DivergedError(
+            "the simulation diverged: check masses, gains and the state that it started from", start, controls
+        )

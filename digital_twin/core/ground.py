@@ -73,5 +73,4 @@ class Ground:
         share = slope**2 / max(slope**2 + variance, 1e-12)
         tilted = self.normal * [share, share, 1.0]
         n = tilted / np.linalg.norm(tilted)
-        down = np.array([n[0], n[1], -n[2]])
-        return down
+        return np.array([n[0], n[1], -n[2]])
