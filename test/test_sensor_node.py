@@ -20,7 +20,7 @@ INPUTS = {"virtual/joint_states": JointState, "virtual/odom": Odometry}
 OUTPUTS = {
     "virtual/imu/data": Imu, "virtual/feet/left/wrench": WrenchStamped, "virtual/feet/right/wrench": WrenchStamped,
     "virtual/encoders/joint_states": JointState, "virtual/scan": LaserScan, "virtual/points": PointCloud2,
-    "virtual/magnetic_field": MagneticField, "virtual/contacts": Float64MultiArray,
+    "virtual/magnetic_field": MagneticField, "virtual/feet/contacts": Float64MultiArray,
     "twin/sensor_status": DiagnosticArray,
 }  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_every_sensor_of_the_humanoid_speaks(robot):
         assert np.median(below["z"]) == pytest.approx(-0.83 - height.position[0, 2], abs=0.05), "the floor"
         field = m["virtual/magnetic_field"][-1].magnetic_field
         assert 1e-5 < np.linalg.norm([field.x, field.y, field.z]) < 1e-4
-        contacts = m["virtual/contacts"][-1]
+        contacts = m["virtual/feet/contacts"][-1]
         assert contacts.layout.dim[0].label.endswith("feet/left,feet/right") and list(contacts.data[2:]) == [1.0, 1.0]
 
 

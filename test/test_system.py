@@ -24,6 +24,7 @@ def test_which_nodes_run_for_which_robot():
         "simulated_robot",
         "physical_bridge",
         "twin_synchronizer",
+        "physics_predictor",
         "virtual_sensor_publisher",
         "command_script",
     ]
@@ -31,20 +32,26 @@ def test_which_nodes_run_for_which_robot():
         "simulated_robot",
         "physical_bridge",
         "twin_synchronizer",
+        "physics_predictor",
         "virtual_sensor_publisher",
     ]
-    assert names(simulator="none") == ["physical_bridge", "twin_synchronizer", "virtual_sensor_publisher"], (
-        "no script moves a real robot"
-    )
+    assert names(simulator="none") == [
+        "physical_bridge",
+        "twin_synchronizer",
+        "physics_predictor",
+        "virtual_sensor_publisher",
+    ], "no script moves a real robot"
     assert names(simulator="none", bag="x") == [
         "bag_player",
         "physical_bridge",
         "twin_synchronizer",
+        "physics_predictor",
         "virtual_sensor_publisher",
     ]
     assert names(simulator="gazebo") == [
         "physical_bridge",
         "twin_synchronizer",
+        "physics_predictor",
         "virtual_sensor_publisher",
         "command_script",
     ]

@@ -62,7 +62,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
             self._write[name] = write, self.talk(kind, f"virtual/{i.spec.topic}", SENSOR_OUT)
         feet = [n for n, i in self._suite.instruments.items() if i.spec.kind == "wrench"]
         self._feet = [self._suite.instruments[n].device for n in feet]
-        self._contacts_out = self.talk_labelled("virtual/contacts", feet)
+        self._contacts_out = self.talk_labelled("virtual/feet/contacts", feet)
         self._start_scanners()
         self._listen(robot)
 
