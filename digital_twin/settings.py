@@ -128,7 +128,7 @@ class SensorPublisherSettings(RobotSettings):
     world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
     seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
     sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
-    smoothing: int = param(2, "states on either side that an acceleration is made of", low=1, high=50)
+    smoothing: int = param(3, "states on either side that an acceleration is made of", low=1, high=50)
     gap: float = param(
         0.1, "no reading is made across a longer hole in the twin's states", unit="s", low=0.001, high=10
     )

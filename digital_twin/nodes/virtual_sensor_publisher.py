@@ -46,7 +46,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         super().__init__("virtual_sensor_publisher", SensorPublisherSettings, "twin/sensor_status")
         s = self.settings
         # Rays are cast in threads beside the one that serves the fast sensors, which shall not wait for them.
-        sys.setswitchinterval(0.0005)
+        sys.setswitchinterval(5e-5)
         robot = load_robot(s.robot_description, s.robot_config)
         self._names = tuple(robot.model.joint_names)
         self._suite = self._make_suite(robot)

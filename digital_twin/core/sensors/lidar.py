@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from digital_twin.core.arrays import Array, Index
+from digital_twin.core.arrays import Array, Index, Mask
 from digital_twin.core.config import param
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.scene import SHAPE_GROUP, WORLD_GROUP
 from digital_twin.core.sensors.motion import Pose, poses_at
 from digital_twin.core.sensors.pipeline import Pipeline
-from digital_twin.core.sensors.seeds import stage_generator
-from digital_twin.core.sensors.sources import Sources
 from digital_twin.core.sensors.timing import TimingConfig
 from digital_twin.core.sensors.twin_scene import TwinScene, place_root
 
 MAX_RAYS = 200_000
 Chance = Callable[[], np.random.Generator]
 RANGE, COSINE, SHINE = 0, 1, 2  # columns of a ray: range [m], cosine of incidence, reflectivity (then: intensity)
-_EDGE = 4  # sub-rays across a beam at an edge, on a cross
+REACH = 0.05  # [m] that a sensor may move while rays are cast from one place
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LidarProfile:
     angle_max: float = param(math.pi, "of the last ray; a whole turn leaves out the last", unit="rad", low=-7, high=7)
     elevations: list[float] = param([0.0], "of each line above the x-y plane", unit="rad", low=-1.6, high=1.6)
     sweep_share: float = param(1.0, "of the period that a sweep takes", low=0, high=1)
-    segments: int = param(24, "in how many steps the sensor moves during a sweep", low=1, high=1000)
+    segments: int = param(24, "most steps in which the sensor moves during a sweep", low=1, high=1000)
     range_min: float = param(0.1, "nearest", unit="m", low=0, high=100)
     range_max: float = param(30.0, "farthest", unit="m", low=0.1, high=1000)
     noise: float = param(0.0, "standard deviation at no distance", unit="m", low=0, high=1)
@@ -77,7 +78,7 @@ class Lidar:
     """Casts rays in a scene of its own, so that it may do so in a thread of its own."""
 
     def __init__(
-        self, name: str, c: LidarProfile, frame: str, scene: TwinScene, seed: int, sources: Sources,
+        self, name: str, c: LidarProfile, frame: str, scene: TwinScene, seed: int,
         off: Collection[str] = (),
     ) -> None:  # fmt: skip
         """Raises ConfigError for a profile that cannot be, or when `off` names a stage that is not there."""
@@ -89,107 +90,174 @@ class Lidar:
         if not lines or c.rays * lines > MAX_RAYS:
             raise ConfigError(f"sensor '{name}': {c.rays} rays in {lines} lines; 1 to {MAX_RAYS} rays are possible")
         self.profile, self.name, self.frame = c, name, frame
-        self._mj, self._model = scene.mj, scene.model
-        self._data = mujoco.MjData(scene.mj)
-        mujoco.mj_kinematics(self._mj, self._data)
+        self.see(scene)
         whole = c.angle_max - c.angle_min > 2.0 * math.pi * (1.0 - 0.5 / c.rays)
         self.step = (c.angle_max - c.angle_min) / (c.rays if whole else c.rays - 1)
         self.angles: Array = c.angle_min + self.step * np.arange(float(c.rays))
         self.time_step = c.sweep_share / c.timing.rate / c.rays
         self.directions = directions(self.angles, np.array(c.elevations))  # (rays, lines, 3)
-        moving = "motion" not in off
-        self._segments = np.array_split(np.arange(c.rays), min(c.segments, c.rays) if moving else 1)
-        self._moments = self.time_step * np.array([0.5 * (s[0] + s[-1]) * moving for s in self._segments])
+        # Lines so close that one beam may meet what the next one does.
+        self._dense = lines > 1 and float(np.min(np.diff(np.sort(c.elevations)))) < 3.0 * c.divergence
         self._around = _cross(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
+        self._times = self.time_step * np.arange(float(c.rays)) * ("motion" not in off)
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
+        self._number = 0
+        self.pipeline = self._make_pipeline(seed, off)
+
+    def see(self, scene: TwinScene) -> None:
+        """Stand in this scene from now on."""
+        self._mj, self._model = scene.mj, scene.model
+        self._data = mujoco.MjData(scene.mj)
+        mujoco.mj_kinematics(self._mj, self._data)
         self._base = int(scene.mj.site(scene.model.base_frame).id)
         # The housing does not see itself.
-        self._body = int(scene.mj.site_bodyid[scene.mj.site(frame).id])
+        self._body = int(scene.mj.site_bodyid[scene.mj.site(self.frame).id])
         rgb = scene.mj.geom_rgba[:, :3] @ [0.2126, 0.7152, 0.0722]
         self._shine = np.append(rgb, 0.0)  # of nothing, at index -1
-        self._number = 0
-        self.pipeline = self._make_pipeline(seed, sources, off)
 
-    def _make_pipeline(self, seed: int, sources: Sources, off: Collection[str]) -> Pipeline:
+    def _make_pipeline(self, seed: int, off: Collection[str]) -> Pipeline:
         c = self.profile
         p = Pipeline(self.name, seed, off)
         p.add("beam", lambda _: _Unchanged())
         p.add("motion", lambda _: _Unchanged())
-        p.add("intensity", lambda _: Intensity(c.intensity_noise, self._chance("intensity", seed)))
-        p.add("noise", lambda rng: RangeNoise(c, c.bias * rng.standard_normal(), self._chance("noise", seed)))
-        p.add("dropout", lambda _: Dropout(c.dropout, c.weakest, self._chance("dropout", seed)))
+        p.add("intensity", lambda rng: Intensity(c.intensity_noise, self._chance(rng)))
+        p.add("noise", lambda rng: RangeNoise(c, c.bias * rng.standard_normal(), self._chance(rng)))
+        p.add("dropout", lambda rng: Dropout(c.dropout, c.weakest, self._chance(rng)))
         p.add("quantisation", lambda _: RangeDigits(c.resolution))
         p.check()
         return p
 
-    def _chance(self, stage: str, seed: int) -> Chance:
-        """A sweep's numbers depend on its own number: those that nobody asked for can be left out."""
-        return lambda: stage_generator(seed, self.name, f"{stage} of sweep {self._number}")
+    def _chance(self, rng: np.random.Generator) -> Chance:
+        """Numbers of a sweep that depend on its own number (Salmon et al. 2011): a sweep can be left out."""
+        bits = np.random.Philox(key=rng.integers(2**64, size=2, dtype=np.uint64))
+        start: Any = bits.state  # to set it costs a third of making another
+        numbers = np.random.Generator(bits)
+
+        def of_this_sweep() -> np.random.Generator:
+            start["state"]["counter"][3] = self._number
+            bits.state = start
+            return numbers
+
+        return of_this_sweep
 
     @property
     def duration(self) -> float:
         """From the first to the last ray of a sweep [s]; none with 'motion' switched off."""
-        return float(self._moments[-1])
+        return float(self._times[-1])
 
     def measure(self, sweep: Sweep) -> Scan:
         """Cast a sweep and report it."""
         c, self._number = self.profile, sweep.number
         rays, lines = self.directions.shape[:2]
+        aim = Aim(sweep.track, sweep.t + self._times)
+        segments = aim.segments(c.segments if c.see_self else 1, c.segments)
         x = np.empty((rays, lines, 3))
-        poses = poses_at(sweep.track, sweep.t + self._moments)
-        for which, pose in zip(self._segments, poses, strict=True):
-            self._cast(which, pose, x)
+        for which in segments:
+            x[which] = self._rays(aim, which, self.directions[which])
         if c.divergence > 0.0 and "beam" not in self.pipeline.off:
-            self._mix(poses, x)
-        t = sweep.t + self.time_step * np.repeat(np.arange(float(rays)), lines)
-        y = self.pipeline(x.reshape(-1, 3), t).reshape(rays, lines, 3)
+            self._mix(aim, segments, x)
+        y = self.pipeline(x.reshape(-1, 3), np.broadcast_to(sweep.t, rays * lines)).reshape(rays, lines, 3)
         r = y[:, :, RANGE].T
-        r = np.where(r > c.range_max, np.inf, np.where(r < c.range_min, -np.inf, r))
+        r[r > c.range_max] = np.inf
+        r[r < c.range_min] = -np.inf
         return Scan(sweep.t, r, np.where(np.isfinite(r), y[:, :, SHINE].T, 0.0))
 
-    def _cast(self, which: Index, pose: Pose, x: Array) -> None:
-        """Rays number `which` (k,) of all lines from a pose, into x (rays, lines, 3)."""
-        if self.profile.see_self:
-            place_root(self._mj, self._data, self._model, self._base, pose.base_position, pose.base_rotation, pose.q)
-        d = self.directions[which[0] : which[-1] + 1].reshape(-1, 3)
-        shape = (len(which), -1, 3)
-        x[which[0] : which[-1] + 1] = self._rays(pose, d).reshape(shape)
+    def _rays(self, aim: Aim, which: slice, d: Array) -> Array:
+        """What rays along d in the sensor's frame (k, m, 3) meet, k being the length of `which`: (k, m, 3).
 
-    def _rays(self, pose: Pose, directions_: Array) -> Array:
-        """(k, 3) of rays along directions in the sensor's frame (k, 3)."""
-        k = len(directions_)
-        v = directions_ @ pose.rotation.T
-        distance, normal, geom = np.empty(k), np.empty((k, 3)), np.empty(k, dtype=np.int32)
+        All are cast from where the sensor is in the middle, as the engine wants it, and then moved to where each
+        begins, which is exact on a plane.
+        """
+        k, m = d.shape[:2]
+        n = k * m
+        v = np.einsum("kij,kmj->kmi", aim.rotations[which], d)
+        middle = (which.start + which.stop - 1) // 2
+        if self.profile.see_self:
+            p = aim.pose(middle)
+            place_root(self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q)
+        origin = aim.positions[middle]
+        distance, normal, geom = np.empty(n), np.empty((k, m, 3)), np.empty(n, dtype=np.int32)
         mujoco.mj_multiRay(
-            self._mj, self._data, pose.position, v.reshape(-1), self._groups, 1, self._body, geom, distance,
-            normal.reshape(-1), k, self.profile.range_max,
+            self._mj, self._data, origin, v.reshape(-1), self._groups, 1, self._body, geom, distance,
+            normal.reshape(-1), n, self.profile.range_max + REACH,
         )  # fmt: skip
-        out = np.empty((k, 3))
-        nothing = geom < 0
-        out[:, RANGE] = np.where(nothing, np.inf, distance)
-        out[:, COSINE] = np.where(nothing, 1.0, np.abs(np.einsum("ij,ij->i", v, normal)))
-        out[:, SHINE] = self._shine[geom]
+        out = np.empty((k, m, 3))
+        nothing = (geom < 0).reshape(k, m)
+        cosine = np.einsum("kmi,kmi->km", v, normal)
+        cosine[nothing] = 1.0
+        ahead = np.einsum("ki,kmi->km", origin - aim.positions[which], normal)
+        ahead /= cosine
+        np.add(distance.reshape(k, m), ahead, out=out[:, :, RANGE])
+        out[:, :, RANGE][nothing] = np.inf
+        np.abs(cosine, out=out[:, :, COSINE])
+        out[:, :, SHINE] = self._shine[geom].reshape(k, m)
         return out
 
-    def _mix(self, poses: list[Pose], x: Array) -> None:
+    def _mix(self, aim: Aim, segments: list[slice], x: Array) -> None:
         """At edges a beam is wide enough to meet two surfaces: look there with more rays, and mix what comes back."""
-        r = np.minimum(x[:, :, RANGE], 1e6)
-        near = np.zeros(r.shape, dtype=bool)
-        for axis in (0, 1):
-            jump = np.abs(np.diff(r, axis=axis)) > 0.1 + 0.1 * np.minimum(*_both(r, axis))
-            low, high = [slice(None)] * 2, [slice(None)] * 2
-            low[axis], high[axis] = slice(0, -1), slice(1, None)
-            near[tuple(low)] |= jump
-            near[tuple(high)] |= jump
-        if not near.any():
-            return
-        for which, pose in zip(self._segments, poses, strict=True):
-            i, j = np.nonzero(near[which[0] : which[-1] + 1])
+        near = edges(np.minimum(x[:, :, RANGE], 1e6), self._dense)
+        for which in segments:
+            i, j = np.nonzero(near[which])
             if len(i):
-                i = i + which[0]
-                around = self._rays(pose, self._around[i, j].reshape(-1, 3)).reshape(len(i), _EDGE, 3)
+                i += which.start
+                some = aim.some(i)
+                around = self._rays(some, slice(0, len(i)), self._around[i, j])
                 x[i, j] = mix(np.concatenate([x[i, j][:, None], around], axis=1), self.profile.pulse)
+
+
+class Aim:
+    """Where a sensor is and how it is turned at each of its rays: positions (k, 3), rotations (k, 3, 3).
+
+    Between two states of the twin both are interpolated by components, which of turns of a few hundredths of a radian
+    loses a millionth.
+    """
+
+    def __init__(self, track: tuple[Pose, ...], times: Array) -> None:
+        last = next((i for i, p in enumerate(track) if p.t >= times[-1]), len(track) - 1)
+        self._track = track = track[: max(last, 1) + 1]
+        self._times = times
+        t = np.array([p.t for p in track])
+        after = np.minimum(np.searchsorted(t, times), len(t) - 1)
+        before = np.maximum(after - 1, 0)
+        span = np.maximum(t[after] - t[before], 1e-12)
+        part = np.clip((times - t[before]) / span, 0.0, 1.0)
+        P = np.array([p.position for p in track])
+        R = np.array([p.rotation for p in track]).reshape(-1, 9)
+        both = np.concatenate([P, R], axis=1)
+        first = both[before]
+        both = first + part[:, None] * (both[after] - first)
+        self.positions: Array = both[:, :3]
+        self.rotations: Array = both[:, 3:].reshape(-1, 3, 3)
+
+    def segments(self, least: int, most: int) -> list[slice]:
+        """Parts of the sweep during each of which the sensor moves by less than REACH."""
+        k = len(self._times)
+        travel = float(np.abs(self.positions[-1] - self.positions[0]).sum())
+        count = min(max(least, 1 + int(travel / REACH)), most, k)
+        bounds = [k * i // count for i in range(count + 1)]
+        return [slice(a, b) for a, b in pairwise(bounds)]
+
+    def pose(self, i: int) -> Pose:
+        """The whole pose at ray i."""
+        return poses_at(self._track, self._times[i : i + 1])[0]
+
+    def some(self, rays: Index) -> Aim:
+        """For some of the rays."""
+        out = copy(self)
+        out._times, out.positions, out.rotations = self._times[rays], self.positions[rays], self.rotations[rays]
+        return out
+
+
+def edges(r: Array, lines: bool) -> Mask:
+    """Where ranges (rays, lines) jump against a neighbour in the line, or also in the next: both sides of the jump."""
+    near = np.zeros(r.shape, dtype=bool)
+    for axis in range(1 + lines):
+        q, mask = (r, near) if axis == 0 else (r.T, near.T)
+        jump = np.abs(q[1:] - q[:-1]) > 0.1 + 0.1 * np.minimum(q[1:], q[:-1])
+        mask[:-1] |= jump
+        mask[1:] |= jump
+    return near
 
 
 def directions(angles: Array, elevations: Array) -> Array:
@@ -218,11 +286,6 @@ def mix(rays: Array, pulse: float) -> Array:
     mixed[:, SHINE] *= together[k, best].mean(axis=1)
     mixed[:, RANGE] = np.where(mixed[:, RANGE] > 1e8, np.inf, mixed[:, RANGE])
     return np.asarray(mixed)
-
-
-def _both(r: Array, axis: int) -> tuple[Array, Array]:
-    n = r.shape[axis]
-    return np.take(r, range(n - 1), axis=axis), np.take(r, range(1, n), axis=axis)
 
 
 def _cross(d: Array, angle: float) -> Array:

@@ -85,7 +85,7 @@ class SensorSuite:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, specs: Sequence[SensorSpec], world: World | None,
-        seed: int, sources: Mapping[str, SourceConfig] = MappingProxyType({}), *, smoothing: int = 2, gap: float = 0.1,
+        seed: int, sources: Mapping[str, SourceConfig] = MappingProxyType({}), *, smoothing: int = 3, gap: float = 0.1,
     ) -> None:  # fmt: skip
         """`sources`: errors that they share. `smoothing`: states on either side that make an acceleration. `gap` [s]: longer ones are not bridged."""
         self.model, self.seed = model, seed
@@ -118,7 +118,7 @@ class SensorSuite:
         if spec.kind == "lidar":
             if self._world is None:
                 raise ConfigError(f"sensor '{spec.name}': the world has no geometry to see")
-            lidar = Lidar(spec.name, c, spec.frame, self._scene, self.seed, self._sources, spec.off)
+            lidar = Lidar(spec.name, c, spec.frame, self._scene, self.seed, spec.off)
             track = Track(2.0 / c.timing.rate + 0.5)
             self.scanners[spec.name] = Scanner(spec, lidar, sampler, track, deque())
             return
