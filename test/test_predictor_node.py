@@ -107,8 +107,8 @@ def test_an_announced_trajectory_is_followed(predictor):
         stand(predictor)
         predictor.publisher(JointTrajectory, "virtual/joint_trajectory").publish(plan)
 
-    bent = lambda: predictor.messages[TRAJECTORY] and predictor.messages[TRAJECTORY][-1].points[-1].positions[knee]  # noqa: E731
-    predictor.until(lambda: bent() > STAND[knee] + 0.15, "the knee to bend", action=feed)
+    ends = lambda: [m.points[-1].positions[knee] for m in predictor.messages[TRAJECTORY]]  # noqa: E731
+    predictor.until(lambda: any(q > STAND[knee] + 0.15 for q in ends()), "the knee to bend", action=feed)
     assert "trajectory" in predictor.messages["virtual/prediction/about"][-1].data
 
 
