@@ -19,8 +19,9 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 _POS_VEL_FF = 7
 _R, _VMAX = 0, 7  # places in a dcmotor's gainprm
 _TIME = 0  # and in its dynprm
-# The bristles of the friction's presliding are as stiff as the step can follow: (natural frequency · step)².
-_BRISTLE = 0.25
+# Bristles of the LuGre friction on the rotor's inertia: (natural frequency · step)² and damping ratio. MuJoCo integrates
+# bristle and speed each with the other's old value, which is stable while the ratio exceeds half the frequency · step.
+_BRISTLE, _BRISTLE_DAMPING = 0.05, 0.2
 
 
 class Powertrain:
@@ -52,25 +53,37 @@ class Powertrain:
         m = self.motors
         step = spec.option.timestep
         for i, name in enumerate(self.model.joint_names):
-            drive, joint = spec.actuator(name), spec.joint(name)
-            stiffness = _BRISTLE * self.joints.armature[i] / step**2
-            rubs = m.static[i] > 0.0 and stiffness > 0.0
+            drive = spec.actuator(name)
             drive.set_to_dcmotor(
                 motorconst=[m.K[i], 0.0],
                 resistance=m.R[i],
                 saturation=[m.peak[i], 0.0, 0.0],
                 inductance=[0.0, m.L[i] / m.R[i]],
                 controller=[self.joints.kp[i], 0.0, self.joints.kd[i], 0.0, 0.0, self.battery.config.nominal_voltage],
-                lugre=[stiffness, _bristle_damping(m, i), m.coulomb[i], m.static[i], m.stribeck[i]]
-                if rubs
-                else [0.0] * 5,
+                lugre=self._rub(spec.joint(name), i, step),
                 ctrlspec=_POS_VEL_FF,
             )
             if m.delay[i] >= 0.0:
                 drive.nsample = round(m.delay[i] / step)
                 drive.delay = drive.nsample * step
-            joint.frictionloss = 0.0
-            joint.damping[0] = m.viscous[i]
+
+    def _rub(self, joint: mujoco.MjsJoint, i: int, step: float) -> list[float]:
+        """Give a joint its gear's friction; returns the parameters of the LuGre part, zeros where there is none."""
+        m = self.motors
+        joint.damping[0] = m.viscous[i]
+        # The URDF's limit of the joint would hold friction and motor together; the motor's own limit is the drive's.
+        joint.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE
+        stiffness = _BRISTLE * self.joints.armature[i] / step**2
+        if stiffness == 0.0 or m.static[i] == 0.0:
+            # Nothing for a bristle to swing: MuJoCo's own dry friction, which knows no Stribeck curve.
+            joint.frictionloss = m.coulomb[i]
+            return [0.0] * 5
+        joint.frictionloss = 0.0
+        damping = 2.0 * _BRISTLE_DAMPING * float(np.sqrt(stiffness * self.joints.armature[i]))
+        # MuJoCo's implicit step takes this damping for one of the sliding joint too, where it has no force: there it
+        # acts as an inertia of step · damping, which is taken from the rotor's.
+        joint.armature = self.joints.armature[i] - step * damping
+        return [stiffness, damping, m.coulomb[i], m.static[i], m.stribeck[i]]
 
     def load(self, mj: mujoco.MjModel, state: PowerState) -> None:
         """Write what depends on the state into a compiled model: resistances, time constants, torque limits, bus voltage.
@@ -143,9 +156,3 @@ class Powertrain:
         R = m.resistance(state.winding)
         line = m.K * (np.asarray(state.voltage)[..., None] - m.K * np.abs(speeds)) / R
         return np.asarray(np.minimum(m.torque_limit(state.winding), np.maximum(line, 0.0)))
-
-
-def _bristle_damping(m: Motors, i: int) -> float:
-    """The most that keeps the LuGre friction passive (Canudas de Wit 1995; Barahanov, Ortega 2000)."""
-    excess = m.static[i] - m.coulomb[i]
-    return float(m.viscous[i] * m.coulomb[i] / excess) if excess > 0.0 else float(m.viscous[i])
