@@ -82,6 +82,7 @@ class RobotConfig:
     joints: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a joint")
     motors: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a motor")
     battery: BatteryConfig = param(BatteryConfig, "what feeds the motors")
+    contacts: dict[str, dict[str, Any]] = param({}, "geometry, link or world/… or pattern: keys of a contact")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
         """The settings of one joint, all matching patterns applied in the file's order."""
