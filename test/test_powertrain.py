@@ -75,8 +75,8 @@ def test_what_is_not_given_follows_from_the_urdfs_limits():
     m = Powertrain(model, config, Joints(config, model)).motors
     assert m.peak[0] == 40.0
     assert m.K[0] * 1.25 * 8.0 == pytest.approx(V), "no-load speed"
-    assert m.K[0] * V / m.R[0] == pytest.approx(2.5 * 40.0), "stall torque"
-    assert m.K[0] * (V - m.K[0] * 8.0) / m.R[0] == pytest.approx(0.5 * 40.0), "half the torque at the speed limit"
+    assert m.K[0] * V / m.R[0] == pytest.approx(5 * 40.0), "stall torque"
+    assert m.K[0] * (V - m.K[0] * 8.0) / m.R[0] == pytest.approx(40.0), "both limits together"
     loss = m.resistance(m.derate_from) * (40.0 / 3.0 / m.K) ** 2
     assert m.ambient + loss * (m.R_winding + m.R_housing) == pytest.approx(m.derate_from), "a third of it for ever"
 

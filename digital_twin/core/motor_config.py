@@ -26,7 +26,7 @@ class MotorConfig:
         low=0, high=1e4,
     )  # fmt: skip
     stall_torque: float = param(
-        0.0, "that the nominal voltage alone would allow; 0: 2.5 times the torque limit", unit="N·m", low=0, high=1e5
+        0.0, "that the nominal voltage alone would allow; 0: 5 times the torque limit", unit="N·m", low=0, high=1e5
     )
     peak_torque: float = param(0.0, "limit of the cold motor; 0: the URDF's", unit="N·m", low=0, high=1e5)
     continuous_torque: float = param(

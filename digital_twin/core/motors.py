@@ -12,8 +12,8 @@ from digital_twin.core.model import RobotModel
 from digital_twin.core.motor_config import REFERENCE_TEMPERATURE
 from digital_twin.core.robot_config import Joints, RobotConfig
 
-# What a motor is likely to be when only the URDF's limits are known.
-NO_LOAD_OVER_LIMIT, STALL_OVER_PEAK, CONTINUOUS_OVER_PEAK, STATIC_OVER_COULOMB = 1.25, 2.5, 1.0 / 3.0, 1.5
+# What a motor is likely to be when only the URDF's limits are known: one that just reaches both of them together.
+NO_LOAD_OVER_LIMIT, STALL_OVER_PEAK, CONTINUOUS_OVER_PEAK, STATIC_OVER_COULOMB = 1.25, 5.0, 1.0 / 3.0, 1.5
 TORQUE_PER_MASS = 80.0  # N·m/kg at peak, of a geared joint drive
 COPPER_SHARE, COPPER_HEAT, HOUSING_HEAT = 0.12, 385.0, 600.0  # of the mass; J/(kg K), the housing steel and aluminium
 WINDING_SHARE = 1.0 / 3.0  # of the thermal resistance, winding to housing

@@ -1,0 +1,191 @@
+"""Heat and battery: ten minutes of squats against solve_ivp, and what a forecast with motors costs beside one without."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+from rich.progress import track
+from scipy.integrate import solve_ivp
+
+from benchmark.table import Row, main
+from digital_twin.core.arrays import Array
+from digital_twin.core.model import compile_spec
+from digital_twin.core.power_flow import PowerState
+from digital_twin.core.powertrain import Powertrain
+from digital_twin.core.scene import SceneBuilder
+from digital_twin.core.script import Script, load_script
+from digital_twin.paths import share
+from digital_twin.robots import Robot, load_robot
+
+STEP, CHUNK = 0.002, 25  # the motors' state is renewed every 50 ms
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+SQUAT = 4.0  # [s] down and up
+ROUNDS = 40
+
+
+class Simulation:
+    """A humanoid that stands, with or without motors; steps are rolled out by chunks."""
+
+    def __init__(self, robot: Robot, motors: bool) -> None:
+        self.robot = robot
+        spec = SceneBuilder(robot.model, robot.config, robot.joints).build(None, STEP, 0.0)
+        for sensor in list(spec.sensors):
+            spec.delete(sensor)
+        self.power = Powertrain(robot.model, robot.config, robot.joints, robot.where)
+        if motors:
+            self.power.fit(spec)
+        self.mj = compile_spec(spec, robot.where)
+        self.data = d = mujoco.MjData(self.mj)
+        robot.model.write_joints(d.qpos, robot.joints.stand)
+        mujoco.mj_kinematics(self.mj, d)
+        d.qpos[2] -= min(d.site(f.frame).xpos[2] for f in robot.config.feet) - 0.001
+        d.ctrl.reshape(-1, 3)[:, 0] = robot.joints.stand
+        mujoco.mj_step(self.mj, d, nstep=1000)
+        self.start = np.empty(mujoco.mj_stateSize(self.mj, FULL))
+        mujoco.mj_getState(self.mj, d, self.start, FULL)
+        self.warm = d.qacc_warmstart.copy()
+        self.hold = np.tile(d.ctrl, (1, 500, 1))
+
+    def chunk(self, state: Array, controls: Array) -> Array:
+        """States (k, …) under controls (1, k, …) from a state; solvers start warm from the last chunk."""
+        warm = self.data.qacc_warmstart[None].copy()
+        states, _ = rollout.rollout(self.mj, self.data, state[None], controls, initial_warmstart=warm)
+        return np.asarray(states[0])
+
+    def plain(self) -> Array:
+        """A second ahead in one piece: a forecast of the contact kind."""
+        self.data.qacc_warmstart[:] = self.warm
+        return self.chunk(self.start, self.hold)
+
+    def with_motors(self) -> PowerState:
+        """A second ahead with heat and battery: a forecast of the multiphysics kind."""
+        self.data.qacc_warmstart[:] = self.warm
+        state, power = self.start, self.power.start()
+        for a in range(0, 500, CHUNK):
+            self.power.load(self.mj, power)
+            states = self.chunk(state, self.hold[:, a : a + CHUNK])
+            state = states[-1]
+            power = self.power.advance(
+                power, self.power.currents(self.mj, states), self.power.speeds(self.mj, states), STEP
+            )
+        return power
+
+
+def squats(s: Simulation, minutes: float) -> tuple[list[PowerState], Array, Array]:
+    """The motors' states after each chunk, and currents and speeds at every step (steps, n)."""
+    script = load_script(share("config/scripts/humanoid.yaml"))
+    squat = type(script)(steps=[type(script.steps[0])(seconds=SQUAT, cycle="crouch", period=SQUAT)], poses=script.poses)
+    plan = Script(squat, s.robot.model, s.robot.joints.stand)
+    period = round(SQUAT / STEP)
+    controls = np.zeros((period, s.robot.model.n, 3))
+    for k in range(period):
+        controls[k, :, 0], controls[k, :, 1] = plan.sample(k * STEP)
+    controls = controls.reshape(1, period, -1)
+    state, power, history, currents, speeds = s.start, s.power.start(), [], [], []
+    for j in track(range(round(minutes * 60 / STEP / CHUNK)), description="squats"):
+        at = j * CHUNK % period
+        s.power.load(s.mj, power)
+        states = s.chunk(state, controls[:, at : at + CHUNK])
+        state = states[-1]
+        currents.append(s.power.currents(s.mj, states))
+        speeds.append(s.power.speeds(s.mj, states))
+        power = s.power.advance(power, currents[-1], speeds[-1], STEP)
+        history.append(power)
+    if state[3] < 0.5:
+        raise RuntimeError("the robot fell")
+    return history, np.concatenate(currents), np.concatenate(speeds)
+
+
+def equations(power: Powertrain, currents: Array, speeds: Array) -> Callable[[float, Array], Array]:
+    """d/dt of winding, housing, charge and energy under recorded currents and speeds, a straight line between samples."""
+    m, b = power.motors, power.battery.config
+    n, last = len(m.K), len(currents) - 2
+    charge, voltage = np.array(b.open_circuit).T
+
+    def rates(t: float, y: Array) -> Array:
+        x = t / STEP - 0.5
+        k = min(max(int(x), 0), last)
+        i = currents[k] + (x - k) * (currents[k + 1] - currents[k])
+        w = speeds[k] + (x - k) * (speeds[k + 1] - speeds[k])
+        loss = i * i * m.R * (1.0 + m.alpha * (y[:n] - 25.0))
+        across = (y[:n] - y[n : 2 * n]) / m.R_winding
+        field = m.L * i * (currents[k + 1] - currents[k]) / STEP
+        draw = float(np.sum(loss + m.K * i * w + field))
+        draw = (draw if draw > 0.0 else b.regeneration * draw) + b.idle_power
+        u = np.interp(y[2 * n], charge, voltage)
+        amps = (u - np.sqrt(u * u - 4.0 * b.resistance * draw)) / (2.0 * b.resistance)
+        out = np.empty_like(y)
+        out[:n] = (loss - across) / m.C_winding
+        out[n : 2 * n] = (across - (y[n : 2 * n] - m.ambient) / m.R_housing) / m.C_housing
+        out[2 * n :] = -amps / (3600.0 * b.capacity), amps * (u - amps * b.resistance)
+        return out
+
+    return rates
+
+
+def against_solve_ivp(s: Simulation, minutes: float, minutes_checked: float) -> list[Row]:
+    """Largest differences at the end of every chunk."""
+    history, currents, speeds = squats(s, minutes)
+    first = s.power.start()
+    n = s.robot.model.n
+    y = np.concatenate([first.winding, first.housing, [float(first.charge), 0.0]])
+    scale = np.concatenate([np.ones(2 * n), [1e-2, 1e3]])
+    ends = np.arange(1, round(minutes_checked * 60 / STEP / CHUNK) + 1) * STEP * CHUNK
+    truth = solve_ivp(
+        equations(s.power, currents, speeds), (0.0, ends[-1]), y, method="LSODA", t_eval=ends, rtol=1e-10,
+        atol=1e-10 * scale, max_step=4 * STEP,
+    )  # fmt: skip
+    found = history[: len(ends)]
+    winding = np.array([p.winding for p in found])
+    housing = np.array([p.housing for p in found])
+    charge, energy = (np.array([float(getattr(p, k)) for p in found]) for k in ("charge", "energy"))
+    end = history[-1]
+    knee = s.robot.model.joint_index["l_knee"]
+    return [
+        Row(f"winding temperatures, {minutes_checked:g} min of squats: worst", float(np.abs(winding - truth.y[:n].T).max()), "K", 2.0),
+        Row("housing temperatures: worst", float(np.abs(housing - truth.y[n : 2 * n].T).max()), "K", 2.0),
+        Row("charge of the battery: worst, relative to what was used", float(np.abs(charge - truth.y[-2]).max() / (first.charge - charge[-1])), ""),
+        Row("energy from the battery, at the end, relative", float(abs(energy[-1] / truth.y[-1, -1] - 1.0)), ""),
+        Row(f"hottest winding after {minutes:g} min", float(end.winding.max()), "°C"),
+        Row("winding of a knee", float(end.winding[knee]), "°C"),
+        Row("charge left", 100.0 * float(end.charge), "%"),
+        Row("mean power", float(end.energy) / (60.0 * minutes), "W"),
+    ]  # fmt: skip
+
+
+def costs(plain: Simulation, motors: Simulation) -> list[Row]:
+    """Both kinds in turn, so that both meet the same disturbances; medians."""
+    took = np.empty((ROUNDS, 3))
+    for row in took:
+        for j, forecast in enumerate((plain.plain, motors.with_motors, motors.plain)):
+            begin = time.perf_counter()
+            forecast()
+            row[j] = time.perf_counter() - begin
+    contact, multiphysics, steps = (1e3 * float(x) for x in np.median(took, axis=0))
+    power, torque, speed = motors.power.start(), np.full(motors.robot.model.n, 10.0), np.ones(motors.robot.model.n)
+    begin = time.perf_counter()
+    for _ in range(200):
+        power = motors.power.observe(power, torque, speed, 0.01)
+    observe = (time.perf_counter() - begin) / 200 * 1e6
+    return [
+        Row("1 s ahead at 2 ms with motors, heat and battery", multiphysics, "ms", 1.5, contact, "contact kind"),
+        Row("of that, MuJoCo's own motors (one rollout)", steps, "ms", None, contact, "contact kind"),
+        Row("the live state, once (observe)", observe, "us"),
+    ]
+
+
+def measure(a: argparse.Namespace) -> list[Row]:
+    """All figures."""
+    robot = load_robot()
+    plain, motors = Simulation(robot, False), Simulation(robot, True)
+    rows = costs(plain, motors)
+    return rows + against_solve_ivp(motors, a.minutes, a.minutes)
+
+
+if __name__ == "__main__":
+    main("thermal", measure, ("minutes", 10.0, "of squats"))
