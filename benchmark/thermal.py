@@ -26,6 +26,7 @@ STEP, CHUNK = 0.002, 25  # the motors' state is renewed every 50 ms
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 SQUAT = 4.0  # [s] down and up
 ROUNDS = 40
+OVERLOAD = 4.0  # the squats once more with so much more current: 16 times the heat
 
 
 class Simulation:
@@ -128,33 +129,37 @@ def equations(power: Powertrain, currents: Array, speeds: Array) -> Callable[[fl
     return rates
 
 
-def against_solve_ivp(s: Simulation, minutes: float, minutes_checked: float) -> list[Row]:
+def replay(power: Powertrain, currents: Array, speeds: Array) -> list[PowerState]:
+    """The motors' states after each chunk of given currents and speeds (steps, n)."""
+    state, history = power.start(), []
+    for a in range(0, len(currents), CHUNK):
+        state = power.advance(state, currents[a : a + CHUNK], speeds[a : a + CHUNK], STEP)
+        history.append(state)
+    return history
+
+
+def against_solve_ivp(
+    power: Powertrain, history: list[PowerState], currents: Array, speeds: Array, what: str
+) -> list[Row]:
     """Largest differences at the end of every chunk."""
-    history, currents, speeds = squats(s, minutes)
-    first = s.power.start()
-    n = s.robot.model.n
+    first, end, n = power.start(), history[-1], len(power.motors.K)
     y = np.concatenate([first.winding, first.housing, [float(first.charge), 0.0]])
     scale = np.concatenate([np.ones(2 * n), [1e-2, 1e3]])
-    ends = np.arange(1, round(minutes_checked * 60 / STEP / CHUNK) + 1) * STEP * CHUNK
+    ends = np.arange(1, len(history) + 1) * STEP * CHUNK
     truth = solve_ivp(
-        equations(s.power, currents, speeds), (0.0, ends[-1]), y, method="LSODA", t_eval=ends, rtol=1e-10,
+        equations(power, currents, speeds), (0.0, ends[-1]), y, method="LSODA", t_eval=ends, rtol=1e-10,
         atol=1e-10 * scale, max_step=4 * STEP,
-    )  # fmt: skip
-    found = history[: len(ends)]
-    winding = np.array([p.winding for p in found])
-    housing = np.array([p.housing for p in found])
-    charge, energy = (np.array([float(getattr(p, k)) for p in found]) for k in ("charge", "energy"))
-    end = history[-1]
-    knee = s.robot.model.joint_index["l_knee"]
+    ).y  # fmt: skip
+    winding, housing = (np.array([getattr(p, k) for p in history]).T for k in ("winding", "housing"))
+    used = np.array([float(first.charge - p.charge) for p in history])
     return [
-        Row(f"winding temperatures, {minutes_checked:g} min of squats: worst", float(np.abs(winding - truth.y[:n].T).max()), "K", 2.0),
-        Row("housing temperatures: worst", float(np.abs(housing - truth.y[n : 2 * n].T).max()), "K", 2.0),
-        Row("charge of the battery: worst, relative to what was used", float(np.abs(charge - truth.y[-2]).max() / (first.charge - charge[-1])), ""),
-        Row("energy from the battery, at the end, relative", float(abs(energy[-1] / truth.y[-1, -1] - 1.0)), ""),
-        Row(f"hottest winding after {minutes:g} min", float(end.winding.max()), "°C"),
-        Row("winding of a knee", float(end.winding[knee]), "°C"),
-        Row("charge left", 100.0 * float(end.charge), "%"),
-        Row("mean power", float(end.energy) / (60.0 * minutes), "W"),
+        Row(f"{what}: winding temperatures, worst difference", float(np.abs(winding - truth[:n]).max()), "K", 2.0),
+        Row(f"{what}: housing temperatures, worst difference", float(np.abs(housing - truth[n : 2 * n]).max()), "K", 2.0),
+        Row(f"{what}: charge used, worst relative difference", float(np.abs(first.charge - used - truth[-2]).max() / used[-1]), ""),
+        Row(f"{what}: energy drawn, relative difference", float(abs(end.energy / truth[-1, -1] - 1.0)), ""),
+        Row(f"{what}: hottest winding at the end", float(end.winding.max()), "°C"),
+        Row(f"{what}: mean power", float(end.energy) / ends[-1], "W"),
+        Row(f"{what}: charge left", 100.0 * float(end.charge), "%"),
     ]  # fmt: skip
 
 
@@ -184,7 +189,13 @@ def measure(a: argparse.Namespace) -> list[Row]:
     robot = load_robot()
     plain, motors = Simulation(robot, False), Simulation(robot, True)
     rows = costs(plain, motors)
-    return rows + against_solve_ivp(motors, a.minutes, a.minutes)
+    power, minutes = motors.power, f"{a.minutes:g} min of squats"
+    history, currents, speeds = squats(motors, a.minutes)
+    rows += against_solve_ivp(power, history, currents, speeds, minutes)
+    currents = OVERLOAD * currents
+    return rows + against_solve_ivp(
+        power, replay(power, currents, speeds), currents, speeds, f"{OVERLOAD:g} times the current"
+    )
 
 
 if __name__ == "__main__":
