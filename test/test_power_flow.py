@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from digital_twin.core.errors import ConfigError
 from digital_twin.core.motor_config import BatteryConfig
 from digital_twin.core.power_flow import Battery, PowerState, heat_step
 from digital_twin.core.powertrain import Powertrain
@@ -187,3 +188,11 @@ def test_braking_charges_the_battery_as_far_as_it_takes_it(robot, power, share):
     assert given_back > 0.0
     assert after.energy == pytest.approx(-share * given_back, rel=1e-3)
     assert (after.charge - 0.5) * 3600 * 9.0 * 48.1 == pytest.approx(share * given_back, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(0.0, 40.0)], [(0.0, 40.0), (0.0, 50.0)], [(0.0, 50.0), (1.0, 40.0)], [(0.0, 0.0), (1.0, 4.0)]]
+)
+def test_a_curve_that_is_none_is_refused(points):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: battery: open_circuit: expected two or more rising pairs"):
+        Battery(BatteryConfig(open_circuit=points), "mine.yaml")

@@ -221,7 +221,7 @@ def test_a_hot_winding_lowers_the_line_and_not_the_no_load_speed():
     hot = bench.power.start(100.0)
     bench.power.load(bench.mj, hot)
     bench.data.ctrl[2] = HUGE
-    R = 1.6 * (1.0 + 0.00393 * 75.0)
+    R = 1.6 * (1.0 + 0.00385 * 75.0)
     for speed in (0.0, 9.0):
         assert bench.hold(speed, 30) == pytest.approx(4.0 * (V - 4.0 * speed) / R, rel=1e-6)
         assert bench.power.headroom(hot, np.array([speed]))[0] == pytest.approx(4.0 * (V - 4.0 * speed) / R)

@@ -34,7 +34,11 @@ class MotorConfig:
     )
     electrical_time: float = param(0.0008, "inductance over resistance at 25 °C", unit="s", low=1e-5, high=0.1)
     copper_coefficient: float = param(
-        0.00393, "growth of the resistance with temperature (IEC 60028)", unit="1/K", low=0, high=0.01
+        0.00385,
+        "growth of the resistance with temperature, from 25 °C (copper's by IEC 60028)",
+        unit="1/K",
+        low=0,
+        high=0.01,
     )
     winding_to_housing: float = param(
         0.0, "thermal resistance; 0: a third of what the continuous torque implies", unit="K/W", low=0, high=1e3

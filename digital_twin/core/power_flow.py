@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.errors import ConfigError
 from digital_twin.core.motor_config import REFERENCE_TEMPERATURE, BatteryConfig
 from digital_twin.core.motors import Motors
 
@@ -42,10 +43,15 @@ class PowerState(NamedTuple):
 class Battery:
     """The battery's equations: I = P / V, V = U(charge) − r I."""
 
-    def __init__(self, config: BatteryConfig) -> None:
+    def __init__(self, config: BatteryConfig, where: str = "robot config") -> None:
+        points = np.array(config.open_circuit, float).reshape(-1, 2)
+        rising = len(points) > 1 and (np.diff(points, axis=0) >= 0.0).all() and np.diff(points[:, 0]).all()
+        if not (rising and (points[:, 1] > 0.0).all()):
+            raise ConfigError(
+                f"{where}: battery: open_circuit: expected two or more rising pairs of charge and voltage"
+            )
         self.config = config
-        charge, voltage = np.array(sorted(config.open_circuit), float).T
-        self._charge, self._voltage = charge, voltage
+        self._charge, self._voltage = points.T
         self.coulombs = 3600.0 * config.capacity
 
     def open_circuit(self, charge: Array) -> Array:

@@ -36,7 +36,7 @@ class Powertrain:
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints, where: str = "robot config") -> None:
         self.model, self.joints = model, joints
         self.motors = Motors(robot, model, joints, where)
-        self.battery = Battery(robot.battery)
+        self.battery = Battery(robot.battery, where)
 
     def start(self, temperature: float | Array | None = None, charge: float | None = None) -> PowerState:
         """A state at rest: windings and housings at a temperature [°C] (default: ambient), the battery at a charge."""
