@@ -15,6 +15,7 @@ from scipy.integrate import solve_ivp
 from benchmark.table import Row, main
 from digital_twin.core.arrays import Array
 from digital_twin.core.model import compile_spec
+from digital_twin.core.multiphysics import CHUNK, simulate
 from digital_twin.core.power_flow import PowerState
 from digital_twin.core.powertrain import Powertrain
 from digital_twin.core.scene import SceneBuilder
@@ -22,7 +23,8 @@ from digital_twin.core.script import Script, load_script
 from digital_twin.paths import share
 from digital_twin.robots import Robot, load_robot
 
-STEP, CHUNK = 0.002, 25  # the motors' state is renewed every 50 ms
+STEP = 0.002
+EVERY = round(CHUNK / STEP)  # steps between renewals of the motors' state
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 SQUAT = 4.0  # [s] down and up
 ROUNDS = 40
@@ -50,31 +52,16 @@ class Simulation:
         self.start = np.empty(mujoco.mj_stateSize(self.mj, FULL))
         mujoco.mj_getState(self.mj, d, self.start, FULL)
         self.warm = d.qacc_warmstart.copy()
-        self.hold = np.tile(d.ctrl, (1, 500, 1))
+        self.hold = np.tile(d.ctrl, (500, 1))
 
-    def chunk(self, state: Array, controls: Array) -> Array:
-        """States (k, …) under controls (1, k, …) from a state; solvers start warm from the last chunk."""
-        warm = self.data.qacc_warmstart[None].copy()
-        states, _ = rollout.rollout(self.mj, self.data, state[None], controls, initial_warmstart=warm)
-        return np.asarray(states[0])
-
-    def plain(self) -> Array:
+    def plain(self) -> None:
         """A second ahead in one piece: a forecast of the contact kind."""
-        self.data.qacc_warmstart[:] = self.warm
-        return self.chunk(self.start, self.hold)
+        rollout.rollout(self.mj, self.data, self.start[None], self.hold[None], initial_warmstart=self.warm[None])
 
-    def with_motors(self) -> PowerState:
+    def with_motors(self) -> None:
         """A second ahead with heat and battery: a forecast of the multiphysics kind."""
-        self.data.qacc_warmstart[:] = self.warm
-        state, power = self.start, self.power.start()
-        for a in range(0, 500, CHUNK):
-            self.power.load(self.mj, power)
-            states = self.chunk(state, self.hold[:, a : a + CHUNK])
-            state = states[-1]
-            power = self.power.advance(
-                power, self.power.currents(self.mj, states), self.power.speeds(self.mj, states), STEP
-            )
-        return power
+        power = self.power
+        simulate(self.mj, self.data, power, power.start(), self.start, self.hold, warmstart=self.warm)
 
 
 def squats(s: Simulation, minutes: float) -> tuple[list[PowerState], Array, Array]:
@@ -86,17 +73,16 @@ def squats(s: Simulation, minutes: float) -> tuple[list[PowerState], Array, Arra
     controls = np.zeros((period, s.robot.model.n, 3))
     for k in range(period):
         controls[k, :, 0], controls[k, :, 1] = plan.sample(k * STEP)
-    controls = controls.reshape(1, period, -1)
-    state, power, history, currents, speeds = s.start, s.power.start(), [], [], []
-    for j in track(range(round(minutes * 60 / STEP / CHUNK)), description="squats"):
-        at = j * CHUNK % period
-        s.power.load(s.mj, power)
-        states = s.chunk(state, controls[:, at : at + CHUNK])
-        state = states[-1]
-        currents.append(s.power.currents(s.mj, states))
-        speeds.append(s.power.speeds(s.mj, states))
-        power = s.power.advance(power, currents[-1], speeds[-1], STEP)
-        history.append(power)
+    controls = controls.reshape(period, -1)
+    m, state, power, warm = s.mj, s.start, s.power.start(), s.warm
+    history, currents, speeds = [], [], []
+    for _ in track(range(round(minutes * 60 / SQUAT)), description="squats"):
+        states, powers = simulate(m, s.data, s.power, power, state, controls, warmstart=warm)
+        state, warm = states[-1], s.data.qacc_warmstart.copy()
+        currents.append(s.power.currents(m, states))
+        speeds.append(s.power.speeds(m, states))
+        history += [powers.member(i) for i in range(len(powers.charge))]
+        power = history[-1]
     if state[3] < 0.5:
         raise RuntimeError("the robot fell")
     return history, np.concatenate(currents), np.concatenate(speeds)
@@ -132,8 +118,8 @@ def equations(power: Powertrain, currents: Array, speeds: Array) -> Callable[[fl
 def replay(power: Powertrain, currents: Array, speeds: Array) -> list[PowerState]:
     """The motors' states after each chunk of given currents and speeds (steps, n)."""
     state, history = power.start(), []
-    for a in range(0, len(currents), CHUNK):
-        state = power.advance(state, currents[a : a + CHUNK], speeds[a : a + CHUNK], STEP)
+    for a in range(0, len(currents), EVERY):
+        state = power.advance(state, currents[a : a + EVERY], speeds[a : a + EVERY], STEP)
         history.append(state)
     return history
 
@@ -145,7 +131,7 @@ def against_solve_ivp(
     first, end, n = power.start(), history[-1], len(power.motors.K)
     y = np.concatenate([first.winding, first.housing, [float(first.charge), 0.0]])
     scale = np.concatenate([np.ones(2 * n), [1e-2, 1e3]])
-    ends = np.arange(1, len(history) + 1) * STEP * CHUNK
+    ends = np.arange(1, len(history) + 1) * CHUNK
     truth = solve_ivp(
         equations(power, currents, speeds), (0.0, ends[-1]), y, method="LSODA", t_eval=ends, rtol=1e-10,
         atol=1e-10 * scale, max_step=4 * STEP,
