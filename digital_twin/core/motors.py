@@ -26,6 +26,8 @@ class Motors:
     Attributes:
         K: torque constant. R: resistance at 25 °C. L: inductance. peak: torque limit when cold.
         R_winding, R_housing: thermal resistances winding-housing and housing-ambient. C_winding, C_housing: capacities.
+        heating: i² times it is the winding's rise [K/s]. winding_rate, housing_rate, ambient_rate: 1/s per kelvin between
+        winding and housing on either, and between housing and air.
         coulomb, static, stribeck, viscous: friction. delay: of commands [s], below zero where the scene decides.
     """
 
@@ -74,6 +76,10 @@ class Motors:
         mass = self.peak / TORQUE_PER_MASS
         self.C_winding = otherwise("winding_heat", COPPER_SHARE * COPPER_HEAT * mass)
         self.C_housing = otherwise("housing_heat", (1.0 - COPPER_SHARE) * HOUSING_HEAT * mass)
+        self.heating = self.R / self.C_winding
+        self.winding_rate = 1.0 / (self.R_winding * self.C_winding)
+        self.housing_rate = 1.0 / (self.R_winding * self.C_housing)
+        self.ambient_rate = 1.0 / (self.R_housing * self.C_housing)
 
     def resistance(self, winding: Array) -> Array:
         """Resistance [Ω] (…, n) at winding temperatures [°C] (…, n)."""

@@ -17,6 +17,7 @@ from digital_twin.core.motor_config import REFERENCE_TEMPERATURE, BatteryConfig
 from digital_twin.core.motors import Motors
 
 MAX_GROWTH = 50.0  # exponent at which a thermal runaway is cut off, so that numbers stay finite
+_SIGNS, _TINY = np.array([1.0, -1.0]), 1e-300
 
 
 class PowerState(NamedTuple):
@@ -66,8 +67,7 @@ class Battery:
         u, r = self.open_circuit(charge), self.config.resistance
         voltage = 0.5 * (u + np.sqrt(np.maximum(u * u - 4.0 * r * power, 0.0)))
         # At the greatest power, the current follows from the voltage and no longer from the power.
-        current = np.minimum(power / voltage, (u - voltage) / r) if r > 0.0 else power / voltage
-        return voltage, current
+        return voltage, (u - voltage) / r if r > 0.0 else power / voltage
 
 
 def heat_step(motors: Motors, winding: Array, housing: Array, square_current: Array, dt: float) -> tuple[Array, Array]:
@@ -76,44 +76,24 @@ def heat_step(motors: Motors, winding: Array, housing: Array, square_current: Ar
     C_w dT_w/dt = i² R (1 + α (T_w − 25 °C)) − (T_w − T_h) / R_wh and
     C_h dT_h/dt = (T_w − T_h) / R_wh − (T_h − T_a) / R_ha, a linear system of two, solved by its eigenvalues.
     """
-    loss = square_current * motors.R
-    to_housing, to_ambient = 1.0 / motors.R_winding, 1.0 / motors.R_housing
-    a = (loss * motors.alpha - to_housing) / motors.C_winding
-    b = to_housing / motors.C_winding
-    c = to_housing / motors.C_housing
-    d = -(to_housing + to_ambient) / motors.C_housing
-    rate_w = loss * (1.0 + motors.alpha * (winding - REFERENCE_TEMPERATURE)) - (winding - housing) * to_housing
-    rate_h = (winding - housing) * to_housing - (housing - motors.ambient) * to_ambient
-    rate_w, rate_h = rate_w / motors.C_winding, rate_h / motors.C_housing
-    # T(t) = T(0) + ∫ exp(A s) ds · dT/dt(0); of a 2 by 2 matrix any function f is f(λ₁) P₁ + f(λ₂) P₂.
-    middle, half = 0.5 * (a + d), np.sqrt((0.5 * (a - d)) ** 2 + b * c)
-    fast, slow = _integral(middle - half, dt), _integral(middle + half, dt)
+    m = motors
+    heating = m.heating * square_current  # [K/s] at 25 °C
+    flow = winding - housing
+    rate_w = heating * (1.0 + m.alpha * (winding - REFERENCE_TEMPERATURE)) - m.winding_rate * flow
+    rate_h = m.housing_rate * flow - m.ambient_rate * (housing - m.ambient)
+    # The matrix [[a, b], [c, d]] of the system; T(t) = T(0) + ∫ exp(matrix · s) ds · dT/dt(0), and any function f of a 2 by
+    # 2 matrix is f(λ₁) P₁ + f(λ₂) P₂, with λ the eigenvalues, which here are real and never equal.
+    a, d = m.alpha * heating - m.winding_rate, -(m.housing_rate + m.ambient_rate)
+    apart = 0.5 * (a - d)
+    half = np.sqrt(apart * apart + m.winding_rate * m.housing_rate)
+    x = dt * (0.5 * (a + d) + _SIGNS.reshape(2, *([1] * half.ndim)) * half)
+    x = np.minimum(x, MAX_GROWTH) + _TINY * (x == 0.0)
+    slow, fast = dt * np.expm1(x) / x
     mean, slope = 0.5 * (slow + fast), 0.5 * (slow - fast) / half
-    winding = winding + mean * rate_w + slope * ((a - middle) * rate_w + b * rate_h)
-    housing = housing + mean * rate_h + slope * (c * rate_w + (d - middle) * rate_h)
-    return winding, housing
-
-
-def _integral(rate: Array, dt: float) -> Array:
-    """∫ exp(rate s) ds over 0 … dt."""
-    x = np.minimum(rate * dt, MAX_GROWTH)
-    small = np.abs(x) < 1e-12
-    return np.asarray(dt * np.where(small, 1.0, np.expm1(x) / np.where(small, 1.0, x)))
-
-
-def electrical_power(
-    motors: Motors, resistance: Array, before: Array, currents: Array, speeds: Array, dt: float
-) -> Array:
-    """Power into the motors' terminals [W] (…, k), all motors together: copper loss, mechanical work, magnetic field.
-
-    Args:
-        resistance: [Ω] (…, n). before: the currents one step earlier [A] (…, n).
-        currents, speeds: [A], [rad/s] (…, k, n). dt: between them [s].
-    """
-    drawn = np.einsum("...kn,...kn->...k", currents, currents * resistance[..., None, :] + motors.K * speeds)
-    field = 0.5 * (currents * currents) @ motors.L
-    first = 0.5 * (before * before) @ motors.L
-    return np.asarray(drawn + np.diff(field, axis=-1, prepend=first[..., None]) / dt)
+    return (
+        winding + mean * rate_w + slope * (apart * rate_w + m.winding_rate * rate_h),
+        housing + mean * rate_h + slope * (m.housing_rate * rate_w - apart * rate_h),
+    )
 
 
 def advance(
@@ -128,22 +108,25 @@ def advance(
         currents, speeds: [A], [rad/s] (…, k, n), the physics' steps. dt: of one step [s].
     """
     k = currents.shape[-2]
-    square = np.einsum("...kn,...kn->...n", currents, currents) / k
-    winding, housing = heat_step(motors, state.winding, state.housing, square, k * dt)
+    squares = np.concatenate([state.motor_current[..., None, :], currents], axis=-2) ** 2
+    mean_square = squares[..., 1:, :].sum(axis=-2) / k
+    winding, housing = heat_step(motors, state.winding, state.housing, mean_square, k * dt)
     resistance = motors.resistance(0.5 * (state.winding + winding))
-    power = electrical_power(motors, resistance, state.motor_current, currents, speeds, dt)
-    power = np.where(power > 0.0, power, battery.config.regeneration * power) + battery.config.idle_power
-    charge = np.broadcast_to(state.charge[..., None], power.shape)
-    for _ in range(2):  # the first pass at the charge of the start, the second along its course
-        voltage, current = battery.under_load(charge, power)
-        used = dt / battery.coulombs * np.cumsum(current, axis=-1)
-        charge = state.charge[..., None] - used + 0.5 * dt / battery.coulombs * current
+    # Electrical power of all motors together (…, k): copper loss, mechanical work, magnetic field.
+    field = squares @ (0.5 / dt * motors.L)
+    power = (squares[..., 1:, :] @ resistance[..., None])[..., 0] + (currents * speeds) @ motors.K
+    power += field[..., 1:] - field[..., :-1]
+    c = battery.config
+    power = np.maximum(power, c.regeneration * power) + c.idle_power
+    middle = state.charge - 0.5 * dt / battery.coulombs * power.sum(axis=-1) / state.voltage
+    voltage, current = battery.under_load(middle[..., None], power)
+    mean_current = current.sum(axis=-1) / k
     return PowerState(
         winding=winding,
         housing=housing,
         motor_current=currents[..., -1, :],
-        charge=np.clip(state.charge - used[..., -1], 0.0, 1.0),
-        energy=state.energy + dt * np.sum(voltage * current, axis=-1),
-        voltage=np.mean(voltage, axis=-1),
-        battery_current=np.mean(current, axis=-1),
+        charge=np.minimum(np.maximum(state.charge - k * dt / battery.coulombs * mean_current, 0.0), 1.0),
+        energy=state.energy + dt * (voltage * current).sum(axis=-1),
+        voltage=voltage.sum(axis=-1) / k,
+        battery_current=mean_current,
     )

@@ -37,6 +37,7 @@ class Powertrain:
         self.model, self.joints = model, joints
         self.motors = Motors(robot, model, joints, where)
         self.battery = Battery(robot.battery, where)
+        self._columns: dict[tuple[int, int, int], tuple[Index, Index]] = {}
 
     def start(self, temperature: float | Array | None = None, charge: float | None = None) -> PowerState:
         """A state at rest: windings and housings at a temperature [°C] (default: ambient), the battery at a charge."""
@@ -105,14 +106,13 @@ class Powertrain:
 
         MuJoCo limits a motor's torque and not its current; the drive's current limit is applied here.
         """
-        drawn = np.take(states, 1 + mj.nq + mj.nv + self._last_activation(mj), axis=-1)
+        drawn = states[..., self._in_state(mj)[0]]
         limit = mj.actuator_forcerange[: self.model.n, 1] / self.motors.K
-        return np.asarray(np.clip(drawn, -limit, limit))
+        return np.asarray(np.minimum(np.maximum(drawn, -limit), limit))
 
     def speeds(self, mj: mujoco.MjModel, states: Array) -> Array:
         """Joint speeds [rad/s] (…, k, n) from full physics states (…, k, nstate)."""
-        dofs = mj.jnt_dofadr[mj.actuator_trnid[: self.model.n, 0]]
-        return np.asarray(np.take(states, 1 + mj.nq + dofs, axis=-1))
+        return np.asarray(states[..., self._in_state(mj)[1]])
 
     def activations(self, mj: mujoco.MjModel, efforts: Array, speeds: Array) -> Array:
         """Activations (na,) to start a simulation with: currents of the motors' torques [N m] (n,), friction at its speed.
@@ -130,6 +130,14 @@ class Powertrain:
         deflection = dry * np.minimum(np.abs(speeds) / m.stribeck, 1.0)
         act[last[rubs] - 1] = deflection[rubs] / stiffness[rubs]
         return act
+
+    def _in_state(self, mj: mujoco.MjModel) -> tuple[Index, Index]:
+        """Where in a full physics state the currents and the joint speeds are; looked up once for each kind of model."""
+        kind = (mj.nq, mj.nv, mj.na)
+        if kind not in self._columns:
+            dofs = mj.jnt_dofadr[mj.actuator_trnid[: self.model.n, 0]]
+            self._columns[kind] = (1 + mj.nq + mj.nv + self._last_activation(mj), 1 + mj.nq + dofs.astype(np.intp))
+        return self._columns[kind]
 
     def _last_activation(self, mj: mujoco.MjModel) -> Index:
         # The current is the last of an actuator's activations, the bristle the one before.
