@@ -3,6 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
+from conftest import needs_icub
 
 from digital_twin.core.contact_laws import apply_contacts
 from digital_twin.core.friction_law import FrictionLaw
@@ -102,3 +103,12 @@ def test_friction_is_renewed_on_the_way(robot):
     smooth, _ = scene.run(friction=scene.friction)
     assert not np.array_equal(rough[-1, slip], smooth[-1, slip])
     assert scene.mj.pair_friction[:, 0].min() < 0.9
+
+
+@needs_icub
+def test_any_humanoid_has_motors_and_soles(icub):
+    """iCub: no config of its own, meshes that are not here, other joints and limits."""
+    scene = Scene(icub, {"*_sole": {"law": "patch", "stiffness": 4e6, "damping": 4e4}})
+    states, power = scene.run()
+    assert np.isfinite(states).all() and np.isfinite(np.concatenate([np.ravel(f) for f in power])).all()
+    assert states[-1, 3] == pytest.approx(scene.start[3], abs=0.02), "it stands"

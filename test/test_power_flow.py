@@ -155,6 +155,12 @@ def test_a_live_state_follows_measured_torques(power):
     live = power.observe(power.start(), torque, speed, 0.02)
     fore = power.advance(power.start(), np.tile(torque / m.K, (10, 1)), np.tile(speed, (10, 1)), 0.002)
     assert live.winding == pytest.approx(fore.winding) and live.charge == pytest.approx(float(fore.charge), abs=1e-6)
+    gaps = np.where(np.arange(len(torque)) % 3 == 0, np.nan, torque)
+    again = power.observe(live, gaps, np.where(np.isnan(gaps), np.nan, speed), 0.02)
+    for field, whole in zip(
+        again, power.observe(live, torque, np.where(np.isnan(gaps), 0.0, speed), 0.02), strict=True
+    ):
+        assert np.array_equal(field, whole), "a missing torque is the last one"
     beyond = power.observe(power.start(), 9.0 * m.peak, speed, 0.02)
     assert beyond.motor_current == pytest.approx(m.peak / m.K), "no motor gives more than its limit"
 

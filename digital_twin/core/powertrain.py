@@ -150,10 +150,14 @@ class Powertrain:
         return advance(self.motors, self.battery, state, currents, speeds, dt)
 
     def observe(self, state: PowerState, efforts: Array, speeds: Array, dt: float) -> PowerState:
-        """The state dt [s] later on a live robot, from its motors' torques [N m] (n,) and joint speeds [rad/s] (n,)."""
+        """The state dt [s] later on a live robot, from its motors' torques [N m] (n,) and joint speeds [rad/s] (n,).
+
+        A torque that is no number is taken to be the last one, a speed that is none to be zero.
+        """
         limit = self.motors.torque_limit(state.winding)
         currents = np.clip(efforts, -limit, limit) / self.motors.K
-        return self.advance(state, currents[None], np.asarray(speeds)[None], dt)
+        currents = np.where(np.isfinite(currents), currents, state.motor_current)
+        return self.advance(state, currents[None], np.where(np.isfinite(speeds), speeds, 0.0)[None], dt)
 
     def headroom(self, state: PowerState, speeds: Array) -> Array:
         """Torque [N m] (…, n) that each motor can still give in the direction in which its joint moves.
