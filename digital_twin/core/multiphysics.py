@@ -11,7 +11,8 @@ from digital_twin.core.friction_law import FrictionLaw
 from digital_twin.core.power_flow import PowerState
 from digital_twin.core.powertrain import Powertrain
 
-CHUNK = 0.05  # [s]
+# How often what MuJoCo has not is renewed [s]: heat and battery are slow, and exact over a chunk; friction lags by one.
+CHUNK, FRICTION_CHUNK = 0.1, 0.02
 
 
 def begin(mj: mujoco.MjModel, power: Powertrain, state: PowerState, start: Array, efforts: Array) -> Array:
@@ -28,7 +29,7 @@ def begin(mj: mujoco.MjModel, power: Powertrain, state: PowerState, start: Array
 
 def simulate(
     mj: mujoco.MjModel, data: mujoco.MjData, power: Powertrain, state: PowerState, start: Array, controls: Array,
-    friction: FrictionLaw | None = None, warmstart: Array | None = None, chunk: float = CHUNK,
+    friction: FrictionLaw | None = None, warmstart: Array | None = None, chunk: float = 0.0,
 ) -> tuple[Array, PowerState]:  # fmt: skip
     """Roll a fitted scene out and let its motors warm up, its battery run down and its friction change on the way.
 
@@ -36,13 +37,14 @@ def simulate(
         mj: compiled after Powertrain.fit; its motor (and friction) parameters are written. data: memory for it.
         state: of motors and battery at the start. start: full physics state (size,); see `begin`.
         controls: (steps, nu). friction: of the scene's contacts, when it varies. warmstart: (nv,) of the solver.
-        chunk: how often what MuJoCo has not is renewed [s].
+        chunk: how often what MuJoCo has not is renewed [s]; 0: CHUNK, or FRICTION_CHUNK when friction varies.
 
     Returns:
         states after each step (steps, size), and the motors' and battery's states after each chunk (chunks, …).
     """
     h = mj.opt.timestep
-    k = max(1, round(chunk / h))
+    varies = friction is not None and friction.varies
+    k = max(1, round((chunk or (FRICTION_CHUNK if varies else CHUNK)) / h))
     states = np.empty((len(controls), len(start)))
     now, history = start, []
     for a in range(0, len(controls), k):

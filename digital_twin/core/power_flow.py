@@ -102,7 +102,7 @@ def advance(
     """The state after k steps with the given winding currents and joint speeds.
 
     Heat is summed over every step; the temperatures are then advanced at once, which differs from step by step by terms
-    of (k dt / thermal time constant)², 1e-5 of the temperature's change for 50 ms.
+    of (k dt / thermal time constant)².
 
     Args:
         currents, speeds: [A], [rad/s] (…, k, n), the physics' steps. dt: of one step [s].

@@ -2,7 +2,7 @@
 
 MuJoCo simulates winding current, back-EMF, torque-speed limit, gear friction and delay at its own step. What it has not
 (two thermal nodes, a drive that sees the resistance rise, a torque limit that falls, the battery) is advanced between
-chunks of 20 to 50 ms by core/power_flow.py and written into the compiled model by `load`.
+chunks of at most 100 ms by core/power_flow.py and written into the compiled model by `load`.
 """
 
 from __future__ import annotations
