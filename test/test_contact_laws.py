@@ -200,6 +200,15 @@ def test_friction_that_falls_with_pressure(load):
     assert thing.mj.pair_friction[0, 0] == pytest.approx(mu, rel=1e-3)
 
 
+def test_pressure_after_hertz_is_over_the_circle_of_contact():
+    settings = {"law": "hertz", "modulus": 1e6, "radius": 0.1, "damping": 50.0, "friction": 0.6, "pressure": 1e4}
+    thing = Thing(SPHERE, settings | {"pressure_exponent": -0.2, "load": 300.0}, 2.0)
+    depth = thing.depth_under(200.0)
+    FrictionLaw(thing.mj, thing.touches).update(thing.mj, thing.data)
+    pressure = 200.0 / (np.pi * 0.1 * depth)
+    assert thing.mj.pair_friction[0, 0] == pytest.approx(0.6 * (pressure / 1e4) ** -0.2, rel=1e-3)
+
+
 def test_coefficients():
     thing = Thing(BOX, {"stiffness": 1e4, "friction": 0.8, "kinetic": 0.5, "stribeck": 0.1}, 2.0)
     law = FrictionLaw(thing.mj, thing.touches)
@@ -250,6 +259,7 @@ def test_without_settings_nothing_changes(robot):
         ({"thing": {"law": "hertz", "modulus": 1e6}}, r"needs a stiffness, or modulus and radius"),
         ({"thing": {"law": "patch", "stiffness": 1e6}}, r"a patch needs an area"),
         ({"thing": {"stiffness": 1e4, "pressure": 1e4}}, r"depends on pressure needs an area"),
+        ({"thing": {"law": "hertz", "stiffness": 1e7, "pressure": 1e4}}, r"depends on pressure needs an area"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(contacts, what):

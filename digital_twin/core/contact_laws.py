@@ -22,6 +22,7 @@ from digital_twin.core.config import build
 from digital_twin.core.contact_config import ContactConfig
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.friction_law import Touch
+from digital_twin.core.model import compile_spec
 
 LEAST_INERTIA = 0.02  # of the contact, as a share of the bodies' own
 STEP_STIFFNESS, STEP_DAMPING = 0.5, 0.5  # k h² / m and c h / m that an explicit step follows well
@@ -46,6 +47,7 @@ def apply_contacts(
 
     Raises:
         ConfigError: a pattern that matches nothing, or a law that lacks a number.
+        DescriptionError: the scene does not compile.
     """
     if not contacts:
         return []
@@ -53,7 +55,7 @@ def apply_contacts(
     ground = [g for g in spec.geoms if g.name.startswith("world/")]
     for i, g in enumerate(robot):
         g.name = g.name or f"{g.parent.name}/shape{i}"
-    mj = spec.copy().compile()
+    mj = compile_spec(spec.copy(), where)
     names = {g.name: _names(mj, g.name) for g in robot} | {g.name: [g.name] for g in ground}
     every = {n for group in names.values() for n in group}
     for pattern in contacts:
@@ -85,10 +87,11 @@ def _add_pair(
     points = min(_POINTS.get(_G(shape.type), 4) for shape in (g, w))
     mobility = float(sum(mj.body_invweight0[mj.geom(shape.name).bodyid[0], 0] for shape in (g, w)))
     area = c.area or _largest_face(g)
+    if c.pressure and not area and not (c.law == "hertz" and c.radius):
+        raise ConfigError(f"{what}: friction that depends on pressure needs an area")
     h = spec.option.timestep
-    load = (c.load or 2.0 * 9.81 * float(mj.body_mass.sum())) / points
+    load = _BEYOND * (c.load or 2.0 * 9.81 * float(mj.body_mass.sum())) / points
     stiffness, damping = _per_point(c, area, points, what)
-    load *= _BEYOND
     depth = (load / stiffness) ** (2.0 / 3.0) if c.law == "hertz" else 0.01
     slope = 1.5 * load / depth if c.law == "hertz" else stiffness
     # The inertia of all its points, as a share of the bodies': as little as the step can follow.
@@ -115,8 +118,6 @@ def _add_pair(
     pair.solreffriction = [-1.0, -0.5 / h * d * (1.0 + 1.0 / CREEP_RATIO)]
     static = c.friction or float(w.friction[0])
     pair.friction = [static, static, w.friction[1], w.friction[2], w.friction[2]]
-    if c.pressure and not area and c.law != "hertz":
-        raise ConfigError(f"{what}: friction that depends on pressure needs an area")
     return Touch(pair.name, c, area, static, inertia)
 
 
