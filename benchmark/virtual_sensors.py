@@ -17,7 +17,8 @@ from digital_twin.core.sensors.allan import allan_variance, band, times
 from digital_twin.core.sensors.fit import Estimate, fit_ranges
 from digital_twin.core.sensors.fit_recording import fit_imu, fit_wrench
 from digital_twin.core.sensors.imu import AccelConfig, GyroConfig, Imu, ImuProfile, noise_of
-from digital_twin.core.sensors.lidar import Lidar, LidarProfile, Sweep
+from digital_twin.core.sensors.lidar import Lidar, Sweep
+from digital_twin.core.sensors.lidar_stages import LidarProfile
 from digital_twin.core.sensors.motion import Pose, state
 from digital_twin.core.sensors.noise import NoiseModel, NoiseSource
 from digital_twin.core.sensors.profiles import load_profile

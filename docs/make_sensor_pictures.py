@@ -19,7 +19,7 @@ from digital_twin.core.plant import Plant
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.sensors.allan import allan_variance, band, octaves, times
 from digital_twin.core.sensors.imu import Imu, noise_of
-from digital_twin.core.sensors.lidar import directions
+from digital_twin.core.sensors.lidar_stages import directions
 from digital_twin.core.sensors.motion import state
 from digital_twin.core.sensors.profiles import load_profile
 from digital_twin.core.sensors.robot_sensors import robot_sensors, shared_errors

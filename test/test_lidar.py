@@ -8,7 +8,8 @@ import pytest
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.rotation import rot_z
 from digital_twin.core.sensors.fit import fit_ranges
-from digital_twin.core.sensors.lidar import Lidar, LidarProfile, Sweep, mix, range_sigma
+from digital_twin.core.sensors.lidar import Lidar, Sweep
+from digital_twin.core.sensors.lidar_stages import LidarProfile, mix, range_sigma
 from digital_twin.core.sensors.motion import Pose
 from digital_twin.core.sensors.timing import TimingConfig
 from digital_twin.core.sensors.twin_scene import TwinScene

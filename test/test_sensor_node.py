@@ -1,5 +1,8 @@
 """virtual_sensor_publisher with real rclpy: every sensor's message, a twin that stops, sensors that cannot be."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -9,10 +12,12 @@ from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from nav_msgs.msg import Odometry
 from ros_rig import rig
 from sensor_msgs.msg import Imu, JointState, LaserScan, MagneticField, PointCloud2
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 
 from digital_twin.core.errors import ConfigError
 from digital_twin.nodes.virtual_sensor_publisher import VirtualSensorPublisher
+from digital_twin.ros.model_topic import file_hash
+from digital_twin.ros.qos import LATCHED
 
 T0 = 1_700_000_000 * 10**9
 STEP = 5_000_000
@@ -203,6 +208,33 @@ def test_lidars_stand_in_the_map(robot):
             return r.messages["virtual/scan"] and abs(r.messages["virtual/scan"][-1].ranges[540] - 2.925) < 0.06
 
         r.until(near, "a wall that is nearer", action=step)
+
+
+def test_the_model_in_service_is_followed(robot, tmp_path):
+    """A torso that is heavier: the feet say so. A model that cannot be used leaves the old one."""
+    text = robot.description.urdf
+    torso = text[text.index('<link name="torso"') :]
+    mass = re.search(r'<mass value="([^"]+)"', torso).group(1)
+    heavier = text.replace(torso, torso.replace(f'<mass value="{mass}"', f'<mass value="{float(mass) + 20.0}"', 1))
+    path = tmp_path / "heavier.urdf"
+    path.write_text(heavier)
+    with rig(VirtualSensorPublisher, sensors=["feet/left", "feet/right"]) as r:
+        sides = ("virtual/feet/left/wrench", "virtual/feet/right/wrench")
+        t = Twin(r, robot, (*sides, "twin/sensor_status"))
+        announce = r.publisher(String, "twin/model", LATCHED)
+        r.connected("twin/model")
+
+        def weight():
+            return sum(r.messages[s][-1].wrench.force.z for s in sides) if all(r.messages[s] for s in sides) else 0.0
+
+        r.until(lambda: weight() > 450, "the weight", action=t.step)
+        before = weight()
+        announce.publish(String(data="{}"))
+        r.until(lambda: "rejected/twin/model/unusable" in status(r), "the refusal", action=t.step)
+        assert weight() == pytest.approx(before, abs=5.0)
+        announce.publish(String(data=json.dumps({"file": str(path), "hash": file_hash(path), "parent": ""})))
+        r.until(lambda: weight() > before + 150, "more weight", action=t.step)
+        assert weight() == pytest.approx(before + 20.0 * 9.81, abs=5.0)
 
 
 def test_an_unknown_sensor_is_a_bad_parameter():

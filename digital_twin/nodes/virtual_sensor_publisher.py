@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import queue
 import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -19,20 +17,23 @@ import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.errors import ConfigError, WorldError, unknown
+from digital_twin.core.errors import ConfigError, TwinError, WorldError, unknown
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.sensors.motion import state
 from digital_twin.core.sensors.robot_sensors import robot_sensors, shared_errors
-from digital_twin.core.sensors.suite import SensorSuite, SweepJob
+from digital_twin.core.sensors.suite import SensorSuite
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointMessage, JointStateCodec
+from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode, run
-from digital_twin.ros.qos import INTERNAL, SENSOR_OUT
-from digital_twin.ros.sensor_topics import instrument_topic, scanner_topic
+from digital_twin.ros.qos import INTERNAL, LATCHED, SENSOR_OUT
+from digital_twin.ros.ray_caster import RayCaster
+from digital_twin.ros.sensor_topics import instrument_topic
 from digital_twin.settings import SensorPublisherSettings
 
 WAITING = 20  # states of which a half has come, at most
@@ -54,8 +55,6 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         self._due: list[tuple[float, int, Callable[[bytes], None], bytes]] = []
         self._count = itertools.count()
         self._heard_at: float | None = None
-        self._behind: dict[str, int] = {}
-        self._jobs: dict[str, queue.Queue[SweepJob]] = {}
         self._write = {}
         for name, i in self._suite.instruments.items():
             kind, write = instrument_topic(i, self.frame(i.spec.frame), list(self._names))
@@ -63,8 +62,10 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         feet = [n for n, i in self._suite.instruments.items() if i.spec.kind == "wrench"]
         self._feet = [self._suite.instruments[n].device for n in feet]
         self._contacts_out = self.talk_labelled("virtual/feet/contacts", feet)
-        self._start_scanners()
-        self._listen(robot)
+        self._rays = [RayCaster(self, scanner) for scanner in self._suite.scanners.values()]
+        self._listen()
+        self._models = ModelTopic(robot, s.robot_config)
+        self.create_subscription(String, "twin/model", self._model, LATCHED)
 
     def _make_suite(self, robot: Robot) -> SensorSuite:
         s = self.settings
@@ -89,9 +90,19 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
             self.get_logger().error(f"left out: {line}")
         return suite
 
+    def _model(self, message: String) -> None:
+        """Another model is in service."""
+        try:
+            robot = self._models.take(message.data)
+            if robot is not None:
+                self._suite.use(robot.model, robot.config, robot.joints)
+        except TwinError as e:
+            self.tally.reject("twin/model", "unusable")
+            self.get_logger().error(f"twin/model: {e}; the old model stays")
+
     # The twin's state
 
-    def _listen(self, robot: Robot) -> None:
+    def _listen(self) -> None:
         joints, odometry = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
         pose = DoublesCodec(PoseWithCovarianceStamped, 43)
 
@@ -147,7 +158,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         if readings and self._feet:
             self._contacts_out(readings[-1].stamp_ns, lambda: np.array([float(f.stands) for f in self._feet]))  # type: ignore[union-attr]
         for job in sweeps:
-            self._cast(job)
+            next(caster for caster in self._rays if caster.name == job.sensor).take(job)
         return self.loop.add((time.perf_counter_ns() - start) / 1e6)
 
     def work(self) -> float:
@@ -157,36 +168,6 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
             _, _, send, message = heapq.heappop(self._due)
             send(message)
         return self._due[0][0] - now if self._due else IDLE
-
-    # Rays
-
-    def _start_scanners(self) -> None:
-        for name, s in self._suite.scanners.items():
-            kind, write = scanner_topic(s, self.frame(s.spec.frame))
-            send = self.talk(kind, f"virtual/{s.spec.topic}", SENSOR_OUT)
-            topic = self.resolve_topic_name(f"virtual/{s.spec.topic}")
-            jobs: queue.Queue[SweepJob] = queue.Queue(1)
-            self._jobs[name], self._behind[name] = jobs, 0
-
-            def cast(jobs=jobs, write=write, send=send, topic=topic) -> None:  # type: ignore[no-untyped-def]
-                while True:
-                    job = jobs.get()
-                    # Nobody listening, nothing cast: a sweep's noise depends on its own number alone.
-                    if not self.count_subscribers(topic):
-                        continue
-                    begin = time.monotonic()
-                    message = write(job.stamp_ns, job.run())
-                    time.sleep(max(0.0, job.delay - (time.monotonic() - begin)))
-                    if self.context.ok():
-                        send(message)
-
-            threading.Thread(target=cast, name=f"rays of {name}", daemon=True).start()
-
-    def _cast(self, job: SweepJob) -> None:
-        try:
-            self._jobs[job.sensor].put_nowait(job)
-        except queue.Full:
-            self._behind[job.sensor] += 1
 
     # Status
 
@@ -201,7 +182,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
             words.append(f"no twin state for {age:.1f} s; stopped: {', '.join(playing)}")
             self.say_once("warning", f"the twin's state has stopped, and so have {', '.join(playing)}")
         values: dict[str, object] = {"age_s": float(age), "sensors": " ".join(playing)}
-        values |= {f"behind/{name}": n for name, n in self._behind.items()}
+        values |= {f"behind/{caster.name}": caster.behind for caster in self._rays}
         return 1 if words else 0, "; ".join(words), values
 
 

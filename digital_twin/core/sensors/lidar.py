@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,48 +12,31 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from digital_twin.core.arrays import Array, Index, Mask
-from digital_twin.core.config import param
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.scene import SHAPE_GROUP, WORLD_GROUP
+from digital_twin.core.sensors.lidar_stages import (
+    COSINE,
+    RANGE,
+    SHINE,
+    Chance,
+    Dropout,
+    Intensity,
+    LidarProfile,
+    RangeDigits,
+    RangeNoise,
+    Unchanged,
+    cross_of,
+    directions,
+    edges,
+    mix,
+)
 from digital_twin.core.sensors.motion import Pose, poses_at
 from digital_twin.core.sensors.pipeline import Pipeline
-from digital_twin.core.sensors.timing import TimingConfig
 from digital_twin.core.sensors.twin_scene import TwinScene, place_root
 
 MAX_RAYS = 200_000
-Chance = Callable[[], np.random.Generator]
-RANGE, COSINE, SHINE = 0, 1, 2  # columns of a ray: range [m], cosine of incidence, reflectivity (then: intensity)
 REACH = 0.05  # [m] that a sensor may move while rays are cast from one place
-
-
-@dataclass(frozen=True)
-class LidarProfile:
-    """A lidar. `timing.rate` is that of whole sweeps."""
-
-    timing: TimingConfig = param(TimingConfig)
-    rays: int = param(720, "of one line in a sweep", low=2, high=100000)
-    angle_min: float = param(-math.pi, "of the first ray, about z from x", unit="rad", low=-7, high=7)
-    angle_max: float = param(math.pi, "of the last ray; a whole turn leaves out the last", unit="rad", low=-7, high=7)
-    elevations: list[float] = param([0.0], "of each line above the x-y plane", unit="rad", low=-1.6, high=1.6)
-    sweep_share: float = param(1.0, "of the period that a sweep takes", low=0, high=1)
-    segments: int = param(24, "most steps in which the sensor moves during a sweep", low=1, high=1000)
-    range_min: float = param(0.1, "nearest", unit="m", low=0, high=100)
-    range_max: float = param(30.0, "farthest", unit="m", low=0.1, high=1000)
-    noise: float = param(0.0, "standard deviation at no distance", unit="m", low=0, high=1)
-    noise_per_metre: float = param(0.0, "standard deviation that grows with the distance", low=0, high=0.1)
-    bias: float = param(0.0, "spread of the constant error", unit="m", low=0, high=1)
-    resolution: float = param(0.0, "of one digit; 0: none", unit="m", low=0, high=1)
-    divergence: float = param(0.0, "full angle of the beam", unit="rad", low=0, high=0.1)
-    pulse: float = param(
-        0.5, "surfaces in one beam that are nearer to each other than this are mixed", unit="m", low=0, high=50
-    )
-    dropout: float = param(0.0, "probability that a ray is lost", low=0, high=1)
-    weakest: float = param(
-        0.0, "signal, against white paper 1 m away seen straight, that half of the rays need to be seen", low=0, high=1
-    )
-    intensity_noise: float = param(0.0, "standard deviation, as a share of the intensity", low=0, high=1)
-    see_self: bool = param(False, "whether rays meet the robot's own shapes")
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,8 @@ class Lidar:
         if not lines or c.rays * lines > MAX_RAYS:
             raise ConfigError(f"sensor '{name}': {c.rays} rays in {lines} lines; 1 to {MAX_RAYS} rays are possible")
         self.profile, self.name, self.frame = c, name, frame
-        self.see(scene)
+        self._next: TwinScene | None = None
+        self._stand(scene)
         whole = c.angle_max - c.angle_min > 2.0 * math.pi * (1.0 - 0.5 / c.rays)
         self.step = (c.angle_max - c.angle_min) / (c.rays if whole else c.rays - 1)
         self.angles: Array = c.angle_min + self.step * np.arange(float(c.rays))
@@ -98,15 +82,18 @@ class Lidar:
         self.directions = directions(self.angles, np.array(c.elevations))  # (rays, lines, 3)
         # Lines so close that one beam may meet what the next one does.
         self._dense = lines > 1 and float(np.min(np.diff(np.sort(c.elevations)))) < 3.0 * c.divergence
-        self._around = _cross(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
+        self._around = cross_of(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
         self._times = self.time_step * np.arange(float(c.rays)) * ("motion" not in off)
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
         self._number = 0
         self.pipeline = self._make_pipeline(seed, off)
 
-    def see(self, scene: TwinScene) -> None:
-        """Stand in this scene from now on."""
+    def use(self, scene: TwinScene) -> None:
+        """Stand in this scene from the next sweep on."""
+        self._next = scene
+
+    def _stand(self, scene: TwinScene) -> None:
         self._mj, self._model = scene.mj, scene.model
         self._data = mujoco.MjData(scene.mj)
         mujoco.mj_kinematics(self._mj, self._data)
@@ -119,8 +106,8 @@ class Lidar:
     def _make_pipeline(self, seed: int, off: Collection[str]) -> Pipeline:
         c = self.profile
         p = Pipeline(self.name, seed, off)
-        p.add("beam", lambda _: _Unchanged())
-        p.add("motion", lambda _: _Unchanged())
+        p.add("beam", lambda _: Unchanged())
+        p.add("motion", lambda _: Unchanged())
         p.add("intensity", lambda rng: Intensity(c.intensity_noise, self._chance(rng)))
         p.add("noise", lambda rng: RangeNoise(c, c.bias * rng.standard_normal(), self._chance(rng)))
         p.add("dropout", lambda rng: Dropout(c.dropout, c.weakest, self._chance(rng)))
@@ -149,6 +136,9 @@ class Lidar:
     def measure(self, sweep: Sweep) -> Scan:
         """Cast a sweep and report it."""
         c, self._number = self.profile, sweep.number
+        scene, self._next = self._next, None
+        if scene is not None:
+            self._stand(scene)
         rays, lines = self.directions.shape[:2]
         aim = Aim(sweep.track, sweep.t + self._times)
         segments = aim.segments(c.segments if c.see_self else 1, c.segments)
@@ -247,138 +237,3 @@ class Aim:
         out = copy(self)
         out._times, out.positions, out.rotations = self._times[rays], self.positions[rays], self.rotations[rays]
         return out
-
-
-def edges(r: Array, lines: bool) -> Mask:
-    """Where ranges (rays, lines) jump against a neighbour in the line, or also in the next: both sides of the jump."""
-    near = np.zeros(r.shape, dtype=bool)
-    for axis in range(1 + lines):
-        q, mask = (r, near) if axis == 0 else (r.T, near.T)
-        jump = np.abs(q[1:] - q[:-1]) > 0.1 + 0.1 * np.minimum(q[1:], q[:-1])
-        mask[:-1] |= jump
-        mask[1:] |= jump
-    return near
-
-
-def directions(angles: Array, elevations: Array) -> Array:
-    """Unit vectors (rays, lines, 3): angles about z from x, elevations above the x-y plane [rad]."""
-    a, e = np.meshgrid(angles, elevations, indexing="ij")
-    return np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=-1)
-
-
-def mix(rays: Array, pulse: float) -> Array:
-    """What comes back of beams of which each meets several surfaces: rays (k, m, 3) to (k, 3).
-
-    Surfaces within a pulse length [m] of the one with the strongest return are mixed, weighted by their return; what
-    is farther apart the receiver tells apart, and reports the strongest.
-    """
-    strength = np.where(np.isfinite(rays[:, :, RANGE]), rays[:, :, SHINE] * rays[:, :, COSINE], 0.0) + 1e-12
-    r = np.where(np.isfinite(rays[:, :, RANGE]), rays[:, :, RANGE], 1e9)
-    # The return of a surface is that of all sub-rays near it.
-    together = np.abs(r[:, :, None] - r[:, None, :]) <= pulse
-    total = np.einsum("kij,kj->ki", together, strength)
-    best = total.argmax(axis=1)
-    k = np.arange(len(rays))
-    weight = together[k, best] * strength
-    weight /= weight.sum(axis=1, keepdims=True)
-    mixed = np.einsum("km,kmn->kn", weight, np.where(np.isfinite(rays), rays, 1e9))
-    # A beam of which only a part comes back is weaker by that part.
-    mixed[:, SHINE] *= together[k, best].mean(axis=1)
-    mixed[:, RANGE] = np.where(mixed[:, RANGE] > 1e8, np.inf, mixed[:, RANGE])
-    return np.asarray(mixed)
-
-
-def _cross(d: Array, angle: float) -> Array:
-    """Four directions (…, 4, 3) around each of d (…, 3), off by an angle [rad]."""
-    side = np.stack([-d[..., 1], d[..., 0], np.zeros(d.shape[:-1])], axis=-1)
-    n = np.linalg.norm(side, axis=-1, keepdims=True)
-    side = np.where(n > 1e-9, side / np.maximum(n, 1e-9), [1.0, 0.0, 0.0])
-    up = np.cross(d, side)
-    return np.asarray(d[..., None, :] + math.tan(angle) * np.stack([side, -side, up, -up], axis=-2))
-
-
-# Stages; rows are rays, columns RANGE, COSINE, SHINE
-
-
-class _Unchanged:
-    """What is done where the rays are cast, and can be switched off by the name of this stage."""
-
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        return x
-
-
-class Intensity:
-    """Reflectivity to intensity: I = ρ cos θ (1 + σ n) (a Lambertian surface; the device corrects for the distance)."""
-
-    def __init__(self, noise: float, chance: Chance) -> None:
-        self._noise, self._chance = noise, chance
-
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        y: Array = x.copy()
-        y[:, SHINE] *= x[:, COSINE]
-        if self._noise > 0.0:
-            y[:, SHINE] *= 1.0 + self._noise * self._chance().standard_normal(len(x))
-            np.clip(y[:, SHINE], 0.0, 1.0, out=y[:, SHINE])
-        return y
-
-
-class RangeNoise:
-    """r + b + σ n, σ² = σ₀² + (σ₁ r)² + (r δ tan θ / 4)²: the last is the depth of an oblique spot's disc."""
-
-    def __init__(self, c: LidarProfile, bias: float, chance: Chance) -> None:
-        self._c, self._bias, self._chance = c, bias, chance
-
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        c = self._c
-        y: Array = x.copy()
-        r = np.minimum(x[:, RANGE], 1e6)
-        y[:, RANGE] += self._bias + range_sigma(c, r, x[:, COSINE]) * self._chance().standard_normal(len(x))
-        return y
-
-
-def range_sigma(c: LidarProfile, r: Array, cosine: Array) -> Array:
-    """Standard deviation [m] of a range r [m] at an incidence of that cosine, quantisation aside."""
-    variance = c.noise**2 + (c.noise_per_metre * r) ** 2
-    if c.divergence > 0.0:
-        grazing = np.maximum(cosine * cosine, 1e-4)
-        variance = variance + (r * c.divergence / 4.0) ** 2 * (1.0 / grazing - 1.0)
-    return np.asarray(np.sqrt(variance))
-
-
-class Dropout:
-    """A ray is lost with probability p, and with 1 / (1 + (s / w)⁴) where its signal s = I / r² is weak."""
-
-    def __init__(self, probability: float, weakest: float, chance: Chance) -> None:
-        self._p, self._weakest, self._chance = probability, weakest, chance
-
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        if self._p <= 0.0 and self._weakest <= 0.0:
-            return x
-        seen = np.full(len(x), 1.0 - self._p)
-        if self._weakest > 0.0:
-            signal = x[:, SHINE] / (np.maximum(x[:, RANGE], 1.0) ** 2 * self._weakest)
-            s2 = signal * signal
-            s4 = s2 * s2
-            seen *= s4 / (1.0 + s4)
-        y: Array = x.copy()
-        y[self._chance().random(len(x)) >= seen, RANGE] = np.inf
-        return y
-
-
-class RangeDigits:
-    """r to whole digits."""
-
-    def __init__(self, step: float) -> None:
-        self._step = step
-
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        if self._step <= 0.0:
-            return x
-        y: Array = x.copy()
-        y[:, RANGE] = np.rint(x[:, RANGE] / self._step) * self._step
-        return y

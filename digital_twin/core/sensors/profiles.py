@@ -10,7 +10,7 @@ from digital_twin.core.config import build, load_yaml
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.sensors.encoders import EncoderProfile
 from digital_twin.core.sensors.imu import ImuProfile
-from digital_twin.core.sensors.lidar import LidarProfile
+from digital_twin.core.sensors.lidar_stages import LidarProfile
 from digital_twin.core.sensors.magnetometer import MagnetometerProfile
 from digital_twin.core.sensors.wrench import WrenchProfile
 

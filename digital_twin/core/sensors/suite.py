@@ -156,6 +156,19 @@ class SensorSuite:
 
         return device, ideal
 
+    def use(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
+        """Another model of the same robot; the instruments stay as they are.
+
+        Raises:
+            ConfigError: when it lacks the frame of a sensor; the old model stays.
+        """
+        for spec in [i.spec for i in self.instruments.values()] + [s.spec for s in self.scanners.values()]:
+            if spec.frame and spec.frame not in model.frames:
+                raise ConfigError(f"sensor '{spec.name}': {unknown('frame', spec.frame, model.frames)}")
+        self.model, self._scene = model, TwinScene(model, robot, joints, self._world)
+        for s in self.scanners.values():
+            s.lidar.use(self._scene)
+
     # Time
 
     def map_pose(self, stamp_ns: int, position: Array, rotation: Array) -> None:
