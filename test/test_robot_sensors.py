@@ -325,7 +325,13 @@ def test_no_sensor_changes_anothers_bytes(robot):
 
 def test_nothing_is_read_across_a_gap(robot):
     suite = SensorSuite(
-        robot.model, robot.config, robot.joints, [SensorSpec("imu", "imu", "imu_link", "a", PERFECT)], None, 1
+        robot.model,
+        robot.config,
+        robot.joints,
+        [SensorSpec("imu", "imu", "imu_link", "a", PERFECT)],
+        None,
+        1,
+        smoothing=2,
     )
     q = robot.joints.stand
     stamps = []

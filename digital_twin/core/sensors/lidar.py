@@ -84,6 +84,7 @@ class Lidar:
         self._dense = lines > 1 and float(np.min(np.diff(np.sort(c.elevations)))) < 3.0 * c.divergence
         self._around = cross_of(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
         self._times = self.time_step * np.arange(float(c.rays)) * ("motion" not in off)
+        self._at_once = np.zeros(c.rays * lines)  # no stage of a lidar asks for the time
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
         self._number = 0
@@ -147,11 +148,12 @@ class Lidar:
             x[which] = self._rays(aim, which, self.directions[which])
         if c.divergence > 0.0 and "beam" not in self.pipeline.off:
             self._mix(aim, segments, x)
-        y = self.pipeline(x.reshape(-1, 3), np.broadcast_to(sweep.t, rays * lines)).reshape(rays, lines, 3)
-        r = y[:, :, RANGE].T
-        r[r > c.range_max] = np.inf
-        r[r < c.range_min] = -np.inf
-        return Scan(sweep.t, r, np.where(np.isfinite(r), y[:, :, SHINE].T, 0.0))
+        y = self.pipeline(x.reshape(-1, 3), self._at_once).reshape(rays, lines, 3)
+        r, shine = np.ascontiguousarray(y[:, :, RANGE].T), np.ascontiguousarray(y[:, :, SHINE].T)
+        far, near = r > c.range_max, r < c.range_min
+        r[far], r[near] = np.inf, -np.inf
+        shine[far | near] = 0.0
+        return Scan(sweep.t, r, shine)
 
     def _rays(self, aim: Aim, which: slice, d: Array) -> Array:
         """What rays along d in the sensor's frame (k, m, 3) meet, k being the length of `which`: (k, m, 3).
@@ -208,15 +210,11 @@ class Aim:
         self._track = track = track[: max(last, 1) + 1]
         self._times = times
         t = np.array([p.t for p in track])
-        after = np.minimum(np.searchsorted(t, times), len(t) - 1)
-        before = np.maximum(after - 1, 0)
-        span = np.maximum(t[after] - t[before], 1e-12)
-        part = np.clip((times - t[before]) / span, 0.0, 1.0)
-        P = np.array([p.position for p in track])
-        R = np.array([p.rotation for p in track]).reshape(-1, 9)
-        both = np.concatenate([P, R], axis=1)
-        first = both[before]
-        both = first + part[:, None] * (both[after] - first)
+        states = np.array([np.concatenate([p.position, p.rotation.ravel()]) for p in track])
+        # Of each step from state to state the part that is done.
+        done = (times[:, None] - t[:-1]) / np.maximum(np.diff(t), 1e-12)
+        np.minimum(np.maximum(done, 0.0, out=done), 1.0, out=done)
+        both = states[0] + done @ np.diff(states, axis=0)
         self.positions: Array = both[:, :3]
         self.rotations: Array = both[:, 3:].reshape(-1, 3, 3)
 

@@ -136,11 +136,9 @@ class RangeNoise:
 
 def range_sigma(c: LidarProfile, r: Array, cosine: Array) -> Array:
     """Standard deviation [m] of a range r [m] at an incidence of that cosine, quantisation aside."""
-    variance = c.noise**2 + (c.noise_per_metre * r) ** 2
-    if c.divergence > 0.0:
-        grazing = np.maximum(cosine * cosine, 1e-4)
-        variance = variance + (r * c.divergence / 4.0) ** 2 * (1.0 / grazing - 1.0)
-    return np.asarray(np.sqrt(variance))
+    spot = (c.divergence / 4.0) ** 2
+    slope = c.noise_per_metre**2 - spot + spot / np.maximum(cosine * cosine, 1e-4)
+    return np.asarray(np.sqrt(np.maximum(slope, 0.0) * (r * r) + c.noise**2))
 
 
 class Dropout:
