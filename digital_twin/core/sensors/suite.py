@@ -101,6 +101,7 @@ class SensorSuite:
                 self._add(spec)
             except ConfigError as e:
                 self.problems.append(str(e) if spec.name in str(e) else f"sensor '{spec.name}': {e}")
+        self._forces = any(i.spec.kind == "wrench" for i in self.instruments.values())
         self._epoch: int | None = None
         self._newest = self._t = 0
         self._recent: deque[Motion] = deque(maxlen=200)
@@ -210,7 +211,7 @@ class SensorSuite:
         assert self._epoch is not None  # noqa: S101  # feed() has set it
         before, self._t = self._t / NS, m.stamp_ns - self._epoch
         now = self._t / NS
-        self._scene.place(m)
+        self._scene.place(m, forces=self._forces)
         readings = [r for i in self.instruments.values() for r in self._read(i, before, now, i.ideal(m))]
         jobs = [j for s in self.scanners.values() for j in self._sweeps(s, m, now)]
         return readings, jobs

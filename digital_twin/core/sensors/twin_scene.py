@@ -35,8 +35,8 @@ class TwinScene:
         self._six = np.zeros(6)
         self._on_feet = np.zeros((len(self._feet), 6))
 
-    def place(self, m: Motion) -> None:
-        """Put the robot where it is, moving as it moves, with what its feet must carry for it."""
+    def place(self, m: Motion, *, forces: bool = True) -> None:
+        """Put the robot where it is, moving as it moves, with what its feet must carry for it unless nobody asks."""
         mj, d, v0 = self.mj, self.data, self._v0
         place_root(mj, d, self.model, self._base, m.position, m.rotation, m.q)
         # The free joint is the root link's: velocity along the world's axes, rate of turn along its own.
@@ -50,7 +50,8 @@ class TwinScene:
         d.qacc[self.model.dof_index] = m.qdd
         mujoco.mj_comPos(mj, d)
         mujoco.mj_comVel(mj, d)
-        self._push_feet(m)
+        if forces:
+            self._push_feet(m)
         mujoco.mj_rnePostConstraint(mj, d)
 
     def _push_feet(self, m: Motion) -> None:
