@@ -123,7 +123,9 @@ class BagPlayerSettings:
 class SensorPublisherSettings(RobotSettings):
     """virtual_sensor_publisher"""
 
-    world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
+    world: str = param(
+        "humanoid_world.sdf", "path of an SDF world, or the name of one of the package's; empty: lidars see nothing"
+    )
     seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
     sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
     smoothing: int = param(3, "states on either side that an acceleration is made of", low=1, high=50)

@@ -59,7 +59,10 @@ def describe(options: Options) -> list[NodeSpec]:
     nodes.append(NodeSpec("twin_synchronizer", dict(robot)))
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
         if exists(name):
-            nodes.append(NodeSpec(name, dict(robot)))
+            # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
+            around = options.world or ("" if real else "humanoid_world.sdf")
+            own = {"world": around} if name == "virtual_sensor_publisher" else {}
+            nodes.append(NodeSpec(name, robot | own))
     nodes += _controller(options, robot)
     return nodes
 

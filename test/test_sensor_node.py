@@ -161,7 +161,7 @@ def test_a_world_without_geometry_blinds_the_lidars_alone(robot, tmp_path):
     with rig(VirtualSensorPublisher, world=str(tmp_path / "empty.sdf")) as r:
         Twin(r, robot, ("twin/sensor_status",))
         r.until(lambda: "no shape" in status(r)["words"], "a status")
-        assert "sensor 'lidar': the world has no geometry to see" in status(r)["words"]
+        assert "sensor 'lidar': there is no world to see" in status(r)["words"]
         assert status(r)["sensors"] == "encoders imu feet/left feet/right compass"
 
 
@@ -184,10 +184,34 @@ def test_bad_states_are_counted_and_stop_nothing(robot):
         t.play(20)
         r.until(lambda: r.messages["virtual/imu/data"], "the IMU", action=t.step)
         keys = {
-            "rejected/virtual/joint_states/joints", "rejected/virtual/joint_states/non_finite",
+            "rejected/virtual/joint_states/size", "rejected/virtual/joint_states/non_finite",
             "rejected/virtual/odom/non_finite",
         }  # fmt: skip
         r.until(lambda: keys <= status(r).keys(), "the counts")
+
+
+def test_joints_that_nobody_reports_are_not_made_up(robot):
+    """They stand at ease for the physics, and no encoder speaks of them; those of another robot are refused."""
+    with rig(VirtualSensorPublisher, sensors=["encoders", "imu"]) as r:
+        t = Twin(r, robot, ("virtual/encoders/joint_states", "virtual/imu/data", "twin/sensor_status"))
+        some = robot.model.joint_names[5:0:-1]
+
+        def step(names=some):
+            j, o = JointState(name=names, position=[0.1 * k for k in range(5)], velocity=[0.0] * 5), Odometry()
+            o.pose.pose.orientation.w = 1.0
+            for topic, m in (("virtual/joint_states", j), ("virtual/odom", o)):
+                m.header.stamp.sec, m.header.stamp.nanosec = divmod(T0 + t.k * STEP, 10**9)
+                r.publisher(INPUTS[topic], topic).publish(m)
+            t.k += 1
+
+        r.until(lambda: len(r.messages["virtual/encoders/joint_states"]) > 5, "encoders", action=step)
+        m = r.messages["virtual/encoders/joint_states"][-1]
+        assert m.name == some and np.allclose(m.position, [0.0, 0.1, 0.2, 0.3, 0.4], atol=0.01)
+        assert r.messages["virtual/imu/data"]
+        r.until(
+            lambda: "rejected/virtual/joint_states/unknown_joint" in status(r), "the refusal",
+            action=lambda: step(["x"] * 5),
+        )  # fmt: skip
 
 
 def test_lidars_stand_in_the_map(robot):

@@ -57,6 +57,15 @@ def test_which_nodes_run_for_which_robot():
     ]
 
 
+def test_lidars_see_a_world_only_where_there_is_one():
+    def world(**options):
+        return parameters("virtual_sensor_publisher", **options)["world"]
+
+    assert world() == world(simulator="gazebo") == "humanoid_world.sdf"
+    assert world(world="mine.sdf") == world(simulator="none", world="mine.sdf") == "mine.sdf"
+    assert world(simulator="none") == "", "around a real robot is whatever is there"
+
+
 def parameters(node, **options):
     return next(n.parameters for n in describe(Options(**options)) if n.name == node)
 

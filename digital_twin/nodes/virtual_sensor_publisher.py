@@ -28,16 +28,17 @@ from digital_twin.core.sensors.suite import SensorSuite
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot
-from digital_twin.ros.cdr import DoublesCodec, JointMessage, JointStateCodec
+from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import INTERNAL, LATCHED, SENSOR_OUT
 from digital_twin.ros.ray_caster import RayCaster
-from digital_twin.ros.sensor_topics import instrument_topic
+from digital_twin.ros.sensor_topics import JointTable, instrument_topic
 from digital_twin.settings import SensorPublisherSettings
 
 WAITING = 20  # states of which a half has come, at most
 IDLE = 0.1  # [s]
+Joints = tuple[Array, Array, Array]  # positions, speeds, torques
 
 
 class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
@@ -49,15 +50,15 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         # Rays are cast in threads beside the one that serves the fast sensors, which shall not wait for them.
         sys.setswitchinterval(5e-5)
         robot = load_robot(s.robot_description, s.robot_config)
-        self._names = tuple(robot.model.joint_names)
+        self._joints = JointTable(robot.model.joint_names, robot.joints.stand)
         self._suite = self._make_suite(robot)
-        self._halves: dict[int, JointMessage | Array] = {}
+        self._halves: dict[int, Joints | Array] = {}
         self._due: list[tuple[float, int, Callable[[bytes], None], bytes]] = []
         self._count = itertools.count()
         self._heard_at: float | None = None
         self._write = {}
         for name, i in self._suite.instruments.items():
-            kind, write = instrument_topic(i, self.frame(i.spec.frame), list(self._names))
+            kind, write = instrument_topic(i, self.frame(i.spec.frame), self._joints)
             self._write[name] = write, self.talk(kind, f"virtual/{i.spec.topic}", SENSOR_OUT)
         feet = [n for n, i in self._suite.instruments.items() if i.spec.kind == "wrench"]
         self._feet = [self._suite.instruments[n].device for n in feet]
@@ -79,7 +80,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         specs = [spec for spec in specs if not s.sensors or spec.name in s.sensors]
         world: World | None = None
         try:
-            world = load_world(find(s.world or "humanoid_world.sdf", "worlds"))
+            world = load_world(find(s.world, "worlds")) if s.world else None
         except WorldError as e:
             problems.append(str(e))
         suite = SensorSuite(
@@ -108,9 +109,14 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
 
         def on_joints(data: bytes) -> None:
             m = joints.read(data)
-            if m.names != self._names or not len(m.position) == len(m.velocity) == len(self._names):
-                return self.tally.reject("virtual/joint_states", "joints")
-            return self._half(m.stamp_ns, m)
+            found = self._joints.read(m)
+            if isinstance(found, str):
+                return self.tally.reject("virtual/joint_states", found)
+            if self._joints.missing:
+                self.say_once(
+                    "warning", f"no state of {', '.join(self._joints.missing)}: taken to stand at ease", 600.0
+                )
+            return self._half(m.stamp_ns, found)
 
         def on_odom(data: bytes) -> None:
             m = odometry.read(data)
@@ -125,7 +131,7 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         self.listen(Odometry, "virtual/odom", on_odom, INTERNAL)
         self.listen(PoseWithCovarianceStamped, "virtual/pose", on_pose, INTERNAL)
 
-    def _half(self, stamp_ns: int, half: JointMessage | Array) -> None:
+    def _half(self, stamp_ns: int, half: Joints | Array) -> None:
         """Joints and base of one state come in two messages of one stamp."""
         other = self._halves.pop(stamp_ns, None)
         if other is None or isinstance(other, np.ndarray) == isinstance(half, np.ndarray):
@@ -136,18 +142,13 @@ class VirtualSensorPublisher(TwinNode[SensorPublisherSettings]):
         joints, odom = (other, half) if isinstance(half, np.ndarray) else (half, other)
         self._take(stamp_ns, joints, odom)  # type: ignore[arg-type]
 
-    def _take(self, stamp_ns: int, j: JointMessage, o: Array) -> None:
+    def _take(self, stamp_ns: int, joints: Joints, o: Array) -> None:
         start = time.perf_counter_ns()
         if not (np.isfinite(o[:7]).all() and np.isfinite(o[43:49]).all() and o[3:7].any()):
             return self.tally.reject("virtual/odom", "non_finite")
-        if not (np.isfinite(j.position).all() and np.isfinite(j.velocity).all()):
-            return self.tally.reject("virtual/joint_states", "non_finite")
         self._heard_at = now = time.monotonic()
-        effort = j.effort if len(j.effort) == len(self._names) else np.full(len(self._names), np.nan)
         rotation = matrix_from_quat(o[3:7])
-        readings, sweeps = self._suite.feed(
-            state(stamp_ns, o[:3], rotation, o[43:46], o[46:49], j.position, j.velocity, effort)
-        )
+        readings, sweeps = self._suite.feed(state(stamp_ns, o[:3], rotation, o[43:46], o[46:49], *joints))
         for r in readings:
             write, send = self._write[r.sensor]
             message = write(r.stamp_ns, r.values)

@@ -11,19 +11,19 @@ from geometry_msgs.msg import WrenchStamped
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Imu, JointState, LaserScan, MagneticField, PointCloud2, PointField
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.sensors.imu import Imu as ImuDevice
 from digital_twin.core.sensors.lidar import Lidar, Scan
 from digital_twin.core.sensors.magnetometer import Magnetometer
 from digital_twin.core.sensors.suite import Instrument, Scanner
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
+from digital_twin.ros.cdr import DoublesCodec, JointMessage, JointStateCodec, JointStateWriter
 
 NS = 1_000_000_000
 Write = Callable[[int, Array], bytes]
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("ring", "<u2"), ("time", "<f4")])
 
 
-def instrument_topic(i: Instrument, frame: str, joint_names: list[str]) -> tuple[Any, Write]:
+def instrument_topic(i: Instrument, frame: str, joints: JointTable) -> tuple[Any, Write]:
     """The message type of an instrument, and what writes its readings: (stamp [ns], values) to bytes."""
     if i.spec.kind == "imu":
         return Imu, _imu(i.device, frame)  # type: ignore[arg-type]
@@ -31,8 +31,48 @@ def instrument_topic(i: Instrument, frame: str, joint_names: list[str]) -> tuple
         return WrenchStamped, DoublesCodec(WrenchStamped, 6).writer(frame).write
     if i.spec.kind == "magnetometer":
         return MagneticField, _magnetic_field(i.device, frame)  # type: ignore[arg-type]
-    writer, n = JointStateCodec(JointState).writer(tuple(joint_names)), len(joint_names)
-    return JointState, lambda stamp, v: writer.write(stamp, v[:n], v[n : 2 * n], v[2 * n :])
+    return JointState, joints.write
+
+
+class JointTable:
+    """From joint states as the twin has them to all joints of the model, and back to messages.
+
+    Attributes:
+        missing: joints that no message was about. They are taken to stand at ease, and no encoder speaks of them.
+    """
+
+    def __init__(self, names: list[str], stand: Array) -> None:
+        self.missing: list[str] = []
+        self._names, self._stand = np.array(names), stand
+        self._index_of = {name: i for i, name in enumerate(names)}
+        self._order: tuple[tuple[str, ...], Index] = ((), np.zeros(0, dtype=np.intp))
+        self._codec = JointStateCodec(JointState)
+        self._writers: dict[tuple[str, ...], JointStateWriter] = {}
+
+    def read(self, m: JointMessage) -> tuple[Array, Array, Array] | str:
+        """Positions, speeds and torques (n,), torques 0 where none is known; or why the message cannot be used."""
+        if not len(m.names) == len(m.position) == len(m.velocity) > 0:
+            return "size"
+        if m.names != self._order[0]:
+            if not all(name in self._index_of for name in m.names):
+                return "unknown_joint"
+            self._order = m.names, np.array([self._index_of[name] for name in m.names], dtype=np.intp)
+            self.missing = [name for name in self._names.tolist() if name not in m.names]
+        if not (np.isfinite(m.position).all() and np.isfinite(m.velocity).all()):
+            return "non_finite"
+        order, q = self._order[1], self._stand.copy()
+        qd, effort = np.zeros_like(q), np.zeros_like(q)
+        q[order], qd[order] = m.position, m.velocity
+        if len(m.effort) == len(order):
+            effort[order] = np.nan_to_num(m.effort)
+        return q, qd, effort
+
+    def write(self, stamp: int, v: Array) -> bytes:
+        """Positions, speeds and torques (3 n,) as a message, in the order of the last one that was read."""
+        names, order = self._order
+        if names not in self._writers:
+            self._writers[names] = self._codec.writer(names)
+        return self._writers[names].write(stamp, *v.reshape(3, -1)[:, order])
 
 
 def _imu(device: ImuDevice, frame: str) -> Write:

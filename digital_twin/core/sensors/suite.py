@@ -118,7 +118,7 @@ class SensorSuite:
         sampler = Sampler(spec.name, c.timing, self.seed, self._sources.signal(spec.name, "time_offset"))
         if spec.kind == "lidar":
             if self._world is None:
-                raise ConfigError(f"sensor '{spec.name}': the world has no geometry to see")
+                raise ConfigError(f"sensor '{spec.name}': there is no world to see")
             lidar = Lidar(spec.name, c, spec.frame, self._scene, self.seed, spec.off)
             track = Track(2.0 / c.timing.rate + 0.5)
             self.scanners[spec.name] = Scanner(spec, lidar, sampler, track, deque())
