@@ -189,14 +189,13 @@ def test_friction_that_varies_is_renewed_on_the_way():
     config = replace(
         ROBOT.config, contacts={"*_ankle/*": {"stiffness": 3e5, "damping": 500.0, "kinetic": 0.05, "stribeck": 0.02}}
     )
-    varying = Forecaster(ROBOT.model, config, ROBOT.joints, ForecastConfig(horizon=0.4))
-    constant = Forecaster(ROBOT.model, ROBOT.config, ROBOT.joints, ForecastConfig(horizon=0.4))
-    assert varying._friction["contact"].varies and not constant._friction["contact"].varies
-    sliding = base_state(velocity=(1.5, 0, 0))
-    slid = [
-        x.forecast(0, STANDING, np.zeros(N), sliding, holding()).motion.position[-1, 0] for x in (varying, constant)
-    ]
-    assert slid[0] > slid[1] + 0.05
+    varying = Forecaster(ROBOT.model, config, ROBOT.joints, ForecastConfig(horizon=0.1))
+    friction = varying.models["contact"].mj.pair_friction
+    at_rest = friction[:, 0].max()
+    varying.forecast(0, STANDING, np.zeros(N), base_state(velocity=(1.5, 0, 0)), holding())
+    assert varying._friction["contact"].varies and friction[:, 0].min() < 0.2 < at_rest
+    constant = Forecaster(ROBOT.model, ROBOT.config, ROBOT.joints, ForecastConfig(horizon=0.1))
+    assert not constant._friction["contact"].varies
 
 
 def test_a_motors_own_delay_is_kept():

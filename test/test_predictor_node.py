@@ -108,7 +108,8 @@ def test_an_announced_trajectory_is_followed(predictor):
 
     ends = lambda: [m.points[-1].positions[knee] for m in predictor.messages[TRAJECTORY]]  # noqa: E731
     predictor.until(lambda: any(q > STAND[knee] + 0.15 for q in ends()), "the knee to bend", action=feed)
-    assert any("the trajectory being executed" in m.data for m in predictor.messages["virtual/prediction/about"])
+    about = predictor.messages["virtual/prediction/about"]
+    predictor.until(lambda: any("the trajectory being executed" in m.data for m in about), "the words", action=feed)
 
 
 def test_a_forecast_on_request(predictor):
