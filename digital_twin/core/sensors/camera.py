@@ -59,7 +59,7 @@ class CameraConfig:
     height: int = param(240, "of the image", unit="px", low=8, high=4096)
     horizontal_fov: float = param(1.2, "from the left to the right edge", unit="rad", low=0.02, high=3.0)
     near: float = param(0.05, "nothing nearer is seen", unit="m", low=1e-3, high=10)
-    far: float = param(50.0, "nothing farther is seen", unit="m", low=0.1, high=10000)
+    far: float = param(50.0, "nothing farther has a depth", unit="m", low=0.1, high=10000)
     rate: float = param(30.0, "images a second", unit="Hz", low=0.01, high=1000)
     jitter: float = param(0.0, "standard deviation of the time of an image", unit="s", low=0, high=1)
     latency: float = param(0.0, "from the middle of the exposure to the message, at least", unit="s", low=0, high=5)

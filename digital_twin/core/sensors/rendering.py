@@ -17,6 +17,8 @@ BACKENDS = ("egl", "osmesa")
 HINT = "install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian's names)"
 # A mean over four points of each pixel; more costs a software renderer dear.
 SAMPLES = 4
+# MuJoCo's sky has a depth of its own, about half of the far plane's: that one is moved out until the sky is beyond.
+SKY = 5.0
 
 
 class RenderingError(TwinError):
@@ -96,14 +98,14 @@ class Renderer:
 
         Args:
             data: with positions of all geoms and cameras.
-            near, far: planes [m] beyond which nothing is seen.
+            near, far: depths [m]: nothing nearer is drawn, nothing farther has a depth.
 
         Returns:
             RGB (height, width, 3) and depth along the axis [m] (height, width), inf where there is nothing; None for
             what was not asked.
         """
         m = self._model
-        m.vis.map.znear, m.vis.map.zfar = near / m.stat.extent, far / m.stat.extent
+        m.vis.map.znear, m.vis.map.zfar = near / m.stat.extent, SKY * far / m.stat.extent
         self._camera.fixedcamid = camera
         mujoco.mjv_updateScene(m, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         viewport = mujoco.MjrRect(0, 0, image.width, image.height)
@@ -112,7 +114,10 @@ class Renderer:
         z = np.empty((image.height, image.width), dtype=np.float32) if depth else None
         mujoco.mjr_readPixels(rgb, z, viewport, self._context)
         # OpenGL counts rows from below.
-        return (None if rgb is None else rgb[::-1]), (None if z is None else metres(z[::-1], near, far))
+        if z is not None:
+            z = metres(z[::-1], near, SKY * far)
+            z[z > far] = np.inf
+        return (None if rgb is None else rgb[::-1]), z
 
     def close(self) -> None:
         """Free the context; nothing can be rendered afterwards."""
