@@ -161,7 +161,7 @@ def test_profiles_make_cameras(path):
     """And each says where its figures are from."""
     config = load_profile(path)
     c = Camera(config, "c", 1)
-    assert config.device and c.optics.dark == 0.0
+    assert c.optics.dark == 0.0
     text = path.read_text()
     assert "# Sources" in text
     import re
@@ -179,10 +179,17 @@ def test_impossible_profiles(tmp_path):
         ("sensor: {reed_noise: 1.0}", "unknown key 'reed_noise'; did you mean 'read_noise'?"),
         ("width: -5", "width: -5 px is out of range"),
     ):
-        path.write_text(text)
+        path.write_text("kind: camera\ndevice: d\nsource: s\nparameters: {" + text + "}")
         with pytest.raises(ConfigError) as e:
             load_profile(path)
         assert words in str(e.value) and "\n" not in str(e.value)
+    for text, words in (
+        ("{}", "a camera profile has kind"),
+        ("{kind: imu, parameters: {}}", "kind: 'imu' is not one of"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            load_profile(path)
 
 
 def sensors(inner, link="eye", robot='<link name="eye"/>'):

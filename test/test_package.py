@@ -232,15 +232,20 @@ def test_links_lead_somewhere(document):
 def test_the_topic_and_service_tables_are_true():
     """Against the graph of the running nodes."""
     from ros_rig import rig
+    from sensor_msgs.msg import CameraInfo
 
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.physical_bridge import PhysicalBridge
     from digital_twin.nodes.simulated_robot import SimulatedRobot
     from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
+    from digital_twin.nodes.virtual_camera_publisher import VirtualCameraPublisher
 
     documented = {(r[0], r[1], r[2].replace("/", "/msg/", 1), r[3]) for r in rows(README, "### Topics\n")}
     standard = ("/rosout", "/parameter_events", "/tf")
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, VirtualCameraPublisher) as r:
+        # Cameras read the twin's state only while somebody looks at their images.
+        r.listen(CameraInfo, "virtual/camera/camera/camera_info")
+        r.until(lambda: r.nodes[-1].count_subscribers("virtual/pose") > 0, "the cameras to listen")
         real, services = set(), set()
         for node in r.nodes:
             for found, direction in (

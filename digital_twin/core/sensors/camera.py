@@ -6,7 +6,7 @@ name and the stage's: the same seed and the same renders give the same bytes, wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +53,6 @@ class ExposureConfig:
 class CameraConfig:
     """A camera. A URDF's <sensor> says how it is mounted and what it covers, a profile how good it is."""
 
-    device: str = param("", "make and model")
     kind: str = param("camera", "what it delivers: colour, depth, or both", choices=KINDS)
     width: int = param(320, "of the image", unit="px", low=8, high=4096)
     height: int = param(240, "of the image", unit="px", low=8, high=4096)
@@ -84,12 +83,17 @@ class CameraInfo(NamedTuple):
 
 
 def load_profile(path: Path | str) -> CameraConfig:
-    """Read a camera's profile from YAML.
+    """Read a device's profile from YAML: its kind, device, source, and below `parameters` a CameraConfig.
 
     Raises:
         ConfigError: one line naming the file, the key and what is allowed.
     """
-    return build(CameraConfig, load_yaml(path, "camera profile"), str(path))
+    tree = load_yaml(path, "camera profile")
+    if not isinstance(tree, Mapping) or not isinstance(tree.get("parameters"), Mapping):
+        raise ConfigError(f"{path}: a camera profile has kind, device, source and parameters")
+    if tree.get("kind") not in KINDS:
+        raise ConfigError(f"{path}: kind: '{tree.get('kind')}' is not one of {', '.join(KINDS)}")
+    return build(CameraConfig, {**tree["parameters"], "kind": tree["kind"]}, str(path))
 
 
 class Camera:

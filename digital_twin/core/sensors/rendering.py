@@ -106,6 +106,7 @@ class Renderer:
         """
         m = self._model
         m.vis.map.znear, m.vis.map.zfar = near / m.stat.extent, SKY * far / m.stat.extent
+        self._gl.make_current()  # others may render in this thread too
         self._camera.fixedcamid = camera
         mujoco.mjv_updateScene(m, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         viewport = mujoco.MjrRect(0, 0, image.width, image.height)
@@ -121,6 +122,7 @@ class Renderer:
 
     def close(self) -> None:
         """Free the context; nothing can be rendered afterwards."""
+        self._gl.make_current()
         self._context.free()
         self._gl.free()
 
