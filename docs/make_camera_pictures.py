@@ -76,7 +76,7 @@ class Studio:
 
 def panels(name: str, images: list[tuple[str, np.ndarray]], **more: object) -> None:
     """Images in a row, with a title each."""
-    figure, axes = plt.subplots(1, len(images), figsize=(2.45 * len(images), 2.0), layout="constrained")
+    figure, axes = plt.subplots(1, len(images), figsize=(2.45 * len(images), 2.12), layout="constrained")
     for axis, (title, image) in zip(axes, images, strict=True):
         axis.imshow(image, interpolation="antialiased", **more)
         axis.set_title(title)

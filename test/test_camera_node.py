@@ -77,8 +77,10 @@ def test_images_come_while_somebody_listens_and_stop_with_the_twin():
         node = r.nodes[0]
         assert node.count_subscribers("virtual/odom") == 0, "while nobody listens nothing is read"
         assert r.status("twin/camera_status")["renderer"] == "none yet"
-        r.listen(Image, IMAGE, SENSOR_IN)
-        r.listen(CameraInfo, INFO, SENSOR_IN)
+        ears = [
+            r.node.create_subscription(kind, topic, r.messages[topic].append, SENSOR_IN)
+            for kind, topic in ((Image, IMAGE), (CameraInfo, INFO))
+        ]
         twin.until(lambda: len(r.messages[IMAGE]) >= 8 and len(r.messages[INFO]) >= 8, "images")
         m, info = r.messages[IMAGE][-1], r.messages[INFO][-1]
         assert (m.width, m.height, m.encoding, m.step) == (320, 240, "rgb8", 960)
@@ -98,6 +100,12 @@ def test_images_come_while_somebody_listens_and_stop_with_the_twin():
         r.settle(0.5)
         assert len(r.messages[IMAGE]) == count, "nothing is made up to fill the gap"
         twin.until(lambda: len(r.messages[IMAGE]) > count + 2 and not words(r), "images again")
+        for ear in ears:
+            r.node.destroy_subscription(ear)
+        twin.until(lambda: node.count_subscribers("virtual/odom") == 0, "it to stop reading")
+        count = len(r.messages[IMAGE])
+        r.listen(Image, IMAGE, SENSOR_IN)
+        twin.until(lambda: len(r.messages[IMAGE]) > count + 2, "images once more")
 
 
 RGBD = '<sensor name="camera" type="rgbd_camera"><update_rate>50</update_rate></sensor>'

@@ -242,21 +242,27 @@ def test_the_topic_and_service_tables_are_true():
 
     documented = {(r[0], r[1], r[2].replace("/", "/msg/", 1), r[3]) for r in rows(README, "### Topics\n")}
     standard = ("/rosout", "/parameter_events", "/tf")
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, VirtualCameraPublisher) as r:
+    real, services = set(), set()
+
+    def look(node):
+        for found, direction in (
+            (node.get_publisher_names_and_types_by_node(node.get_name(), "/"), "out"),
+            (node.get_subscriber_names_and_types_by_node(node.get_name(), "/"), "in"),
+        ):
+            real.update(
+                (node.get_name(), t.lstrip("/"), kinds[0], direction) for t, kinds in found if t not in standard
+            )
+        own = node.get_service_names_and_types_by_node(node.get_name(), "/")
+        services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
+
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
+        for node in r.nodes:
+            look(node)
+    with rig(VirtualCameraPublisher) as r:
         # Cameras read the twin's state only while somebody looks at their images.
         r.listen(CameraInfo, "virtual/camera/camera/camera_info")
-        r.until(lambda: r.nodes[-1].count_subscribers("virtual/pose") > 0, "the cameras to listen")
-        real, services = set(), set()
-        for node in r.nodes:
-            for found, direction in (
-                (node.get_publisher_names_and_types_by_node(node.get_name(), "/"), "out"),
-                (node.get_subscriber_names_and_types_by_node(node.get_name(), "/"), "in"),
-            ):
-                real |= {
-                    (node.get_name(), t.lstrip("/"), kinds[0], direction) for t, kinds in found if t not in standard
-                }
-            own = node.get_service_names_and_types_by_node(node.get_name(), "/")
-            services |= {(n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/")}
+        r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") > 0, "the cameras to listen")
+        look(r.nodes[0])
     assert documented == real
     assert {(r[0], r[1]) for r in rows(README, "### Services\n")} == services
 
