@@ -20,7 +20,7 @@ def names(**options):
 
 
 def test_which_nodes_run_for_which_robot():
-    twin = ["physical_bridge", "twin_synchronizer", "virtual_camera_publisher"]
+    twin = ["physical_bridge", "twin_synchronizer", "physics_predictor", "virtual_camera_publisher"]
     assert names() == ["simulated_robot", *twin, "command_script"]
     assert names(controller="none") == ["simulated_robot", *twin]
     assert names(simulator="none") == twin, "no script moves a real robot"
