@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from digital_twin.core.description import Description, load_description, parse_description
-from digital_twin.core.errors import ConfigError, TwinError, unknown
+from digital_twin.core.errors import ConfigError, DescriptionError, TwinError, unknown
 from digital_twin.core.model import RobotModel
 from digital_twin.core.sensors.camera import Camera, CameraConfig, load_profile
 from digital_twin.core.sensors.camera_description import CameraMount, read_cameras
@@ -21,14 +22,19 @@ DEFAULT_PROFILE = {
 
 
 def sensor_description(robot_description: str = "") -> Description:
-    """The robot with its <sensor> elements, which a xacro may keep for Gazebo.
+    """The robot with its <sensor> elements. A xacro without any is asked for those that it may keep for Gazebo.
 
     Raises:
         DescriptionError: one line.
     """
     if robot_description.lstrip().startswith("<"):
         return parse_description(robot_description)
-    return load_description(find(robot_description or "humanoid.urdf.xacro", "urdf"), {"gazebo": "harmonic"})
+    path = find(robot_description or "humanoid.urdf.xacro", "urdf")
+    plain = load_description(path)
+    if path.suffix == ".xacro" and plain.tree().find("gazebo/sensor") is None:
+        with contextlib.suppress(DescriptionError):  # an argument of this name may mean something else there
+            return load_description(path, {"gazebo": "harmonic"})
+    return plain
 
 
 def robot_cameras(robot_description: str = "") -> tuple[list[CameraMount], list[str]]:

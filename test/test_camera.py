@@ -171,6 +171,15 @@ def test_profiles_make_cameras(path):
     assert named and used <= named
 
 
+def test_the_table_of_a_profiles_keys_is_true():
+    from digital_twin.core.config import flatten, span
+
+    text = (REPOSITORY / "docs/sensors_camera.md").read_text().split("## Keys of a profile")[1].split("\n## ")[0]
+    got = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    want = [[f"`{p.name}`", p.meta.unit or "–", span(p.meta) or "–", p.meta.doc] for p in flatten(CameraConfig)]
+    assert [[r[0], *r[2:]] for r in got] == want, "run: python docs/make_tables.py"
+
+
 def test_impossible_profiles(tmp_path):
     path = tmp_path / "p.yaml"
     for text, words in (

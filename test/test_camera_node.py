@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from rclpy.serialization import deserialize_message, serialize_message
 from ros_rig import rig
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
+from digital_twin.core.config import build
 from digital_twin.core.errors import ConfigError
+from digital_twin.core.sensors.camera import Camera, CameraConfig
 from digital_twin.core.sensors.rendering import RenderingError, open_context
 from digital_twin.nodes.virtual_camera_publisher import VirtualCameraPublisher
 from digital_twin.robots import load_robot
 from digital_twin.ros.camera_topics import ImageWriter
+from digital_twin.ros.camera_worker import CameraWorker, View
 from digital_twin.ros.qos import SENSOR_IN
 
 T0 = 1_700_000_000 * 10**9
@@ -220,6 +224,51 @@ def test_images_are_written_as_rclpy_writes_them(encoding, kind):
         assert deserialize_message(ours, Image) == m and len(ours) == len(serialize_message(m))
     with pytest.raises(ValueError, match="bytes of pixels"):
         ImageWriter("f", 3, 6, encoding, size).write(0, pixels)
+
+
+# When, without a middleware
+
+
+def view(**values):
+    camera = Camera(build(CameraConfig, {"width": 16, "height": 16} | values, "test"), "c", 1)
+    return View(0, camera, SimpleNamespace(colour_wanted=True, depth_wanted=False))
+
+
+def test_an_image_in_each_period():
+    v = view(rate=30.0)
+    stamps = [T0 + k * 5_000_000 for k in range(2000)]
+    due = [s for s in stamps if v.due(s)]
+    assert len(due) == pytest.approx(300, abs=2) and v.missed == 0
+    assert {int(d / 5e6 + 0.5) for d in np.diff(due)} == {6, 7}
+    v = view(rate=30.0)
+    assert [s for s in stamps[::20] if v.due(s)] == stamps[::20] and v.missed == pytest.approx(200, abs=2)
+
+
+def test_images_get_lost_and_come_at_other_times():
+    n = 20_000
+    stamps = [T0 + k * 1_000_000 for k in range(10 * n)]
+    lossy = view(rate=100.0, dropout=0.2)
+    assert abs(sum(lossy.due(s) for s in stamps) / n - 0.8) < 4 * np.sqrt(0.16 / n)
+    shaky = view(rate=100.0, jitter=0.001)
+    due = np.array([s for s in stamps if shaky.due(s)])
+    assert len(due) == pytest.approx(n, abs=2)
+    # Two neighbours' errors are independent; a millisecond's grid adds a twelfth of its square, twice.
+    assert np.diff(due).std() / 1e6 == pytest.approx(np.sqrt(2 * (1.0 + 1 / 12)), rel=0.03)
+
+
+def test_an_image_is_held_for_its_latency():
+    now, sent = [T0], []
+    node = SimpleNamespace(now_ns=lambda: now[0])
+    v = view(latency=0.1)
+    v.topics.publish = lambda what, stamp, pixels: sent.append((what, stamp))
+    worker = CameraWorker(node, None, None, [v])
+    worker._hold(v, T0 - 50_000_000, "colour", None)
+    assert worker._send_held() == pytest.approx(0.05) and not sent
+    now[0] += 50_000_000
+    assert worker._send_held() == 0.1 and sent == [("colour", T0 - 50_000_000)]
+    worker._hold(v, T0 + 10**12, "colour", None)
+    worker._send_held()
+    assert len(sent) == 2, "a stamp of another clock is not waited for"
 
 
 def test_osmesa_where_there_is_no_egl():

@@ -13,7 +13,7 @@ from digital_twin.core.description import parse_description
 from digital_twin.core.model import RobotModel
 from digital_twin.core.rotation import exp_so3, rpy_matrix
 from digital_twin.core.sensors.camera_description import read_cameras
-from digital_twin.core.sensors.camera_scene import SHOWN, CameraScene, TwinPose
+from digital_twin.core.sensors.camera_scene import SHOWN, CameraScene, TwinPose, frame_note, mount_problem
 from digital_twin.core.sensors.optics import distort
 from digital_twin.core.sensors.rendering import Renderer, RenderingError, metres
 from digital_twin.core.world import Shape, World, load_world
@@ -192,6 +192,20 @@ def test_a_base_frame_that_is_not_the_root(robot):
     d = scene.place(pose)
     assert np.allclose(d.site("torso").xpos, [1, 2, 3]) and np.allclose(
         d.site("torso").xmat.reshape(3, 3), pose.rotation
+    )
+
+
+def test_images_name_an_optical_frame_or_it_is_said(robot):
+    from digital_twin.cameras import robot_cameras
+
+    (mount,), _ = robot_cameras()
+    assert frame_note(mount, robot.model) == ""
+    for frame in ("camera_link", "torso"):
+        said = frame_note(replace(mount, frame=frame), robot.model)
+        assert said == f"camera 'camera': frame '{frame}' is not its optical frame (z forward, x right, y down)"
+    assert "frame 'camera_link' is not" in frame_note(replace(mount, frame=""), robot.model)
+    assert mount_problem(mount, robot.model) == "" and "'nose'" in mount_problem(
+        replace(mount, link="nose"), robot.model
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from digital_twin.cameras import make_cameras, parse_profiles, robot_cameras
 from digital_twin.core.errors import WorldError
-from digital_twin.core.sensors.camera_scene import CameraScene
+from digital_twin.core.sensors.camera_scene import CameraScene, frame_note
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
 from digital_twin.robots import load_robot
@@ -40,6 +40,8 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
         ]
         for problem in self._problems:
             self.get_logger().error(problem)
+        for note in filter(None, (frame_note(m, robot.model) for m, _ in cameras)):
+            self.get_logger().warning(note)
         if not mounts:
             self.get_logger().info("this robot has no camera")
         self._twin = TwinState(self, robot.model)

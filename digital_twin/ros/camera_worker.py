@@ -18,6 +18,7 @@ from digital_twin.ros.node import TwinNode
 from digital_twin.ros.twin_state import TwinState
 
 NS = 1_000_000_000
+LONGEST_GAP_NS = NS  # after more, nobody looked meanwhile, or the twin had stopped
 LONGEST_HOLD = 5.0  # [s] a stamp this far ahead is another clock's: its image is sent at once
 
 
@@ -38,10 +39,11 @@ class View:
     def due(self, stamp_ns: int) -> bool:
         """Whether an image is due by the stamps, one in each period; those that get lost are not."""
         slot = (stamp_ns - self._error_ns) // self._period
-        if slot == self._slot:
+        if self._slot - 1 <= slot <= self._slot:  # further back: time began anew
             return False
-        if 0 <= self._slot < slot:
-            self.missed += min(slot - self._slot - 1, 1000)
+        skipped = slot - self._slot - 1
+        if 0 <= skipped * self._period < LONGEST_GAP_NS:
+            self.missed += skipped
         self._slot = slot
         lost = self._lost
         error, self._lost = self.camera.next_frame()

@@ -47,6 +47,24 @@ def mount_problem(mount: CameraMount, model: RobotModel) -> str:
     return ""
 
 
+def frame_note(mount: CameraMount, model: RobotModel) -> str:
+    """A warning when images name a frame that does not lie as REP-103 wants it; empty when all is well."""
+    m, named = model.mj, mount.frame or mount.link
+    site, link = model.frame_id(named), model.frame_id(mount.link)
+    if m.site_bodyid[site] == m.site_bodyid[link]:
+        R_body_named, R_body_optical = _rotation(m, site), _rotation(m, link) @ mount.rotation
+        if np.abs(R_body_named - R_body_optical).max() < 0.02:
+            return ""
+    return f"camera '{mount.name}': frame '{named}' is not its optical frame (z forward, x right, y down)"
+
+
+def _rotation(m: mujoco.MjModel, site: int) -> Array:
+    """R_body_site (3, 3)."""
+    R = np.empty(9)
+    mujoco.mju_quat2Mat(R, m.site_quat[site])
+    return R.reshape(3, 3)
+
+
 class CameraScene:
     """The robot, its world and its cameras as one MuJoCo model.
 
@@ -84,9 +102,7 @@ class CameraScene:
     def _add_camera(self, spec: mujoco.MjSpec, i: int, mount: CameraMount, source: Pinhole) -> None:
         m = self._model.mj
         site = self._model.frame_id(mount.link)
-        R_site = np.empty(9)
-        mujoco.mju_quat2Mat(R_site, m.site_quat[site])
-        R_body_link = R_site.reshape(3, 3)
+        R_body_link = _rotation(m, site)
         spec.body(m.body(m.site_bodyid[site]).name).add_camera(
             name=f"camera/{i}",
             pos=m.site_pos[site] + R_body_link @ mount.position,
