@@ -132,7 +132,6 @@ def transfer(seeds: int) -> list[Row]:
             worst[name] = max(worst[name], 100.0 * abs(e.value / truth - 1.0))
             held[name] += e.low <= truth <= e.high
     rows = [Row(f"photon transfer: {name}, worst of {seeds} seeds", worst[name], "%", 5.0) for name in names]
-    # EMVA 1288 gives no intervals; ours are meant to hold 95 %.
     target = 18.0 * seeds / 20.0
     return rows + [Row(f"seeds whose interval holds {n}", held[n], "", target, at_least=True) for n in names]
 

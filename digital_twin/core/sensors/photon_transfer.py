@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
 
-CONFIDENCE = 1.96  # of a normal distribution: 95 %
+CONFIDENCE = 2.576  # of a normal distribution: 99 %
 LINEAR_RANGE = 0.7  # of saturation, where the standard fits the gain
 SAME_LEVEL = 0.003  # relative change of a frame's mean that begins another brightness
 QUANTISATION = 1.0 / 12.0  # DN²
@@ -30,7 +30,7 @@ class PhotonTransferError(TwinError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval."""
+    """A value and its 99 % interval."""
 
     value: float
     low: float
