@@ -83,6 +83,23 @@ def test_every_stage_can_be_left_out(stage):
     assert expected <= changed <= expected | {"colour"}, changed
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"near": 5.0, "far": 4.0}, "near 5 is not below far 4"),
+        ({"exposure": {"shortest": 0.1, "longest": 0.01}}, "shortest 0.1 is not below longest 0.01"),
+        ({"width": 4000, "height": 3000, "lens": {"model": "none"}}, "4000 x 3000 are too many pixels"),
+        ({"depth": {"min_range": 11.0}}, "depth: min_range 11 m is not below"),
+        ({"sensor": {"bits": 6, "black_level": 70.0}}, "sensor: black_level: 70 DN leaves nothing of 6 bits"),
+        ({"lens": {"model": "plumb_bob", "coefficients": [-3.0]}}, "lens: these plumb_bob coefficients fold the image"),
+    ],
+)
+def test_values_that_contradict_each_other_name_the_camera(values, words):
+    with pytest.raises(ConfigError) as e:
+        camera("head", **values)
+    assert str(e.value).startswith("camera 'head': ") and words in str(e.value) and "\n" not in str(e.value)
+
+
 def test_an_unknown_stage():
     with pytest.raises(ConfigError, match=r"off\[0\]: 'vigneting' is not one of distortion, vignetting"):
         camera(off=["vigneting"])
@@ -104,7 +121,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_others_do():
 
 
 def test_automatic_exposure_finds_its_target():
-    c = camera(exposure={"auto": True, "time": 0.0002, "longest": 0.1, "illuminance": 1000.0})
+    c = camera(rate=5.0, exposure={"auto": True, "time": 0.0002, "longest": 0.1, "illuminance": 1000.0})
     for _ in range(12):
         raw = c.raw([grey(c, 200)])
     s = c.config.sensor

@@ -143,3 +143,8 @@ def test_lenses_that_cannot_be(lens, words):
     with pytest.raises(ConfigError) as e:
         Optics(lens, IMAGE, where="eye")
     assert words in str(e.value)
+
+
+def test_a_render_that_is_too_large():
+    with pytest.raises(ConfigError, match=r"needs a render of \d+ x 130; 8192 a side can be had"):
+        Optics(LensConfig("equidistant"), pinhole_of("equidistant", 3000, 40, 2.7))

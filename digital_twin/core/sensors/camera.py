@@ -31,6 +31,7 @@ STAGES = (
 )  # fmt: skip
 # The renderer's colours are meant for a screen: what light they stand for follows from a screen's own curve.
 SCREEN_GAMMA = 2.2
+MAX_PIXELS = 5_000_000
 AUTO_SPEED = 0.7  # share of the way, in logarithm, that exposure control goes with each frame
 
 
@@ -96,6 +97,15 @@ def load_profile(path: Path | str) -> CameraConfig:
     return build(CameraConfig, {**tree["parameters"], "kind": tree["kind"]}, str(path))
 
 
+def _check(config: CameraConfig) -> None:
+    """Raises ConfigError when values contradict each other, or ask for too much memory."""
+    for low, high, values in (("near", "far", config), ("shortest", "longest", config.exposure)):
+        if getattr(values, low) >= getattr(values, high):
+            raise ConfigError(f"{low} {getattr(values, low):g} is not below {high} {getattr(values, high):g}")
+    if config.width * config.height > MAX_PIXELS:
+        raise ConfigError(f"{config.width} x {config.height} are too many pixels; {MAX_PIXELS} can be")
+
+
 class Camera:
     """One camera with its seed.
 
@@ -112,11 +122,10 @@ class Camera:
         lens = replace(config.lens, model="none", coefficients=[]) if "distortion" in off else config.lens
         where = f"camera '{name}'"
         image = pinhole_of(lens.model, config.width, config.height, config.horizontal_fov)
-        self.optics = Optics(lens, image, vignetting="vignetting" not in off, where=f"{where}: lens")
         self._lens = lens
         try:
-            if config.near >= config.far:
-                raise ConfigError(f"near {config.near:g} m is not below far {config.far:g} m")
+            _check(config)
+            self.optics = Optics(lens, image, vignetting="vignetting" not in off)
             self.sensor = ImageSensor(config.sensor, config.height, config.width, seed, name, off)
             self._stereo = DepthCamera(config.depth, image.focal, seed, name, off)
         except ConfigError as e:
@@ -220,7 +229,7 @@ class Camera:
         c, black = self.config.exposure, self.config.sensor.black_level
         level = max((mean - black) / (self._white_level() - black), 1e-3)
         wanted = self.exposure * (c.target / level) ** AUTO_SPEED
-        self.exposure = float(np.clip(wanted, c.shortest, c.longest))
+        self.exposure = float(np.clip(wanted, c.shortest, min(c.longest, 1.0 / self.config.rate)))
 
     def _response_curves(self) -> list[NDArray[np.uint8]]:
         """Digital number to 8 bits, for each colour: black level, white balance, response curve."""

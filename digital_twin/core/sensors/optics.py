@@ -21,6 +21,7 @@ MODELS = ("none", "plumb_bob", "equidistant")
 # One perspective image shows nothing behind it, and ever less detail in the middle the wider it is.
 WIDEST = math.radians(80.0)
 ITERATIONS = 30
+MAX_SIDE = 8192  # [px] of a render
 # Calibrations of wide lenses are often not good to the very corner.
 MOST_FOLDED = 5.0  # percent of the image
 
@@ -176,7 +177,7 @@ class Optics:
     """
 
     def __init__(self, lens: LensConfig, image: Pinhole, *, vignetting: bool = True, where: str = "lens") -> None:
-        """Raises ConfigError when the distortion folds more than the corners of the image over themselves."""
+        """Raises ConfigError when the distortion folds more of the image than its corners, or needs too large a render."""
         self.image = image
         d = full_coefficients(lens, where)
         cx, cy = image.centre
@@ -189,21 +190,26 @@ class Optics:
         if not seen[image.height // 2, image.width // 2]:
             raise ConfigError(f"{where}: these coefficients leave no ray in the middle of the image")
         self.dark = float(1.0 - seen.mean())
-        self.source = self._source(x[seen], y[seen])
+        self.source = self._source(x[seen], y[seen], where)
         sx, sy = self.source.centre
         self._u = np.where(seen, self.source.focal * x + sx, 0.0).ravel()
         self._v = np.where(seen, self.source.focal * y + sy, 0.0).ravel()
         cosine = 1.0 / np.sqrt(1.0 + x * x + y * y)
         self.relative = np.where(seen, cosine**lens.vignetting if vignetting else 1.0, 0.0)
 
-    def _source(self, x: Array, y: Array) -> Pinhole:
+    def _source(self, x: Array, y: Array, where: str) -> Pinhole:
         """As many pixels more on each side as the lens sees beyond the pinhole's image."""
         i = self.image
         margin = [
             max(0, math.ceil(i.focal * float(np.abs(c).max()) - (n - 1) / 2 - 1e-9))
             for c, n in ((x, i.width), (y, i.height))
         ]
-        return Pinhole(i.width + 2 * margin[0], i.height + 2 * margin[1], i.focal)
+        source = Pinhole(i.width + 2 * margin[0], i.height + 2 * margin[1], i.focal)
+        if max(source.width, source.height) > MAX_SIDE:
+            raise ConfigError(
+                f"{where}: needs a render of {source.width} x {source.height}; {MAX_SIDE} a side can be had"
+            )
+        return source
 
     def crop(self, source: NDArray[np.float32]) -> NDArray[np.float32]:
         """The part of a rendered image (source height, source width) that the pinhole without distortion shows."""
