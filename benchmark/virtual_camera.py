@@ -156,9 +156,9 @@ def beside(seconds: float, rounds: int) -> list[Row]:
                 hz.append(run.report["rates_hz"].get("virtual/camera/camera/image_raw", 0.0))
 
     def median(found: list[dict[str, float]], key: str) -> float:
-        return statistics.median(r[key] for r in found)
+        return statistics.median(float("nan") if r[key] is None else r[key] for r in found)
 
-    rows = [Row("images a second of 30", statistics.median(hz), "Hz", 27.0, at_least=True)]
+    rows = [Row("images a second, of 30 that are wanted", statistics.median(hz), "Hz")]
     return rows + [
         Row(f"sync latency {key}, 200 Hz, with images", median(busy, key), "ms", None, median(quiet, key), "without")
         for key in ("p50", "p99")
