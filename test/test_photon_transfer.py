@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from digital_twin.core.config import build
+from digital_twin.core.sensors.camera import CameraConfig
 from digital_twin.core.sensors.image_sensor import ImageSensor, SensorConfig
-from digital_twin.core.sensors.photon_transfer import CONFIDENCE, PhotonTransferError, fit_camera
+from digital_twin.core.sensors.photon_transfer import CONFIDENCE, PhotonTransferError, fit_camera, raw_frame
 
 SENSOR = SensorConfig(
     dark_current=40.0, dark_doubling=8.0, temperature=25.0, full_well=10000.0, gain=0.38, black_level=60.0
@@ -85,6 +87,29 @@ def test_a_noisy_eight_bit_sensor():
     assert found.gain.value == pytest.approx(config.gain, rel=0.05)
     assert found.read_noise.value == pytest.approx(40.0, rel=0.05)
     assert found.full_well.value == pytest.approx(config.full_well, rel=0.05)
+
+
+def test_what_was_found_is_a_profile():
+    flat, dark, exposures = record(SENSOR, 7)
+    parameters = fit_camera(flat, dark=dark, dark_exposures=exposures).parameters()
+    sensor = build(CameraConfig, parameters, "fitted").sensor
+    assert sensor.gain == pytest.approx(SENSOR.gain, rel=0.05) and sensor.prnu == pytest.approx(SENSOR.prnu, rel=0.05)
+
+
+def test_raw_frames_of_messages():
+    values = np.arange(12, dtype="<u2").reshape(3, 4) * 100
+    padded = np.zeros((3, 10), np.uint8)
+    padded[:, :8] = values.view(np.uint8)
+    frame, mosaic = raw_frame(padded.tobytes(), 3, 4, 10, "bayer_rggb16")
+    assert mosaic and np.array_equal(frame, values)
+    assert np.array_equal(raw_frame(values.astype(">u2").tobytes(), 3, 4, 8, "mono16", big_endian=True)[0], values)
+    assert raw_frame(bytes(12), 3, 4, 4, "mono8")[0].shape == (3, 4) and not raw_frame(bytes(12), 3, 4, 4, "mono8")[1]
+    for arguments, words in (
+        ((bytes(36), 3, 4, 12, "rgb8"), "needs raw frames .*, got 'rgb8'"), ((bytes(11), 3, 4, 4, "mono8"), "11 bytes are no 4 x 3"),
+        ((bytes(12), 3, 4, 3, "mono8"), "12 bytes are no 4 x 3"), ((bytes(12), 0, 4, 4, "mono8"), "are no 4 x 0"),
+    ):  # fmt: skip
+        with pytest.raises(PhotonTransferError, match=words):
+            raw_frame(*arguments)
 
 
 def noise(n, shape=(16, 16)):

@@ -61,6 +61,10 @@ class PhotonTransfer:
         every = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "curve"}
         return {name: e for name, e in every.items() if e is not None}
 
+    def parameters(self) -> dict[str, dict[str, float]]:
+        """What was found as the `parameters` of a camera's profile. Its dark current is that of its own temperature."""
+        return {"sensor": {name: float(e.value) for name, e in self.values().items()}}
+
 
 @dataclass(frozen=True)
 class _Level:
@@ -115,8 +119,29 @@ def fit_camera(
     )
 
 
-def _checked(frames: Sequence[NDArray[np.number]] | NDArray[np.number], what: str) -> list[Array]:
-    out = [np.asarray(f, dtype=np.float64) for f in frames]
+def raw_frame(
+    data: bytes, height: int, width: int, step: int, encoding: str, *, big_endian: bool = False
+) -> tuple[NDArray[np.integer], bool]:
+    """A raw image as sensor_msgs/Image holds it: its numbers (height, width), and whether its pixels have colours.
+
+    Raises:
+        PhotonTransferError: when it is not raw (mono8, mono16, bayer_….8, bayer_….16), or its sizes do not fit.
+    """
+    kind, bits = encoding.rstrip("0123456789"), encoding.lstrip("abcdefghijklmnopqrstuvwxyz_")
+    if (kind != "mono" and not kind.startswith("bayer_")) or bits not in ("8", "16"):
+        raise PhotonTransferError(
+            f"photon transfer: needs raw frames (mono8, mono16, bayer_rggb16 …), got '{encoding}'"
+        )
+    size = int(bits) // 8
+    if height < 1 or width < 1 or step < width * size or len(data) < step * height:
+        raise PhotonTransferError(f"photon transfer: {len(data)} bytes are no {width} x {height} image of {encoding}")
+    rows = np.frombuffer(data, np.uint8, step * height).reshape(height, step)[:, : width * size]
+    dtype = np.dtype(np.uint8 if size == 1 else ">u2" if big_endian else "<u2")
+    return np.ascontiguousarray(rows).view(dtype), kind != "mono"
+
+
+def _checked(frames: Sequence[NDArray[np.number]] | NDArray[np.number], what: str) -> list[NDArray[np.number]]:
+    out = [np.asarray(f) for f in frames]
     if len(out) < 2:
         raise PhotonTransferError(f"photon transfer: {what}: at least two frames are needed, got {len(out)}")
     if any(f.shape != out[0].shape or f.ndim != 2 for f in out):
@@ -124,9 +149,9 @@ def _checked(frames: Sequence[NDArray[np.number]] | NDArray[np.number], what: st
     return out
 
 
-def _levels(frames: list[Array], mosaic: bool) -> list[list[_Level]]:
+def _levels(frames: list[NDArray[np.number]], mosaic: bool) -> list[list[_Level]]:
     """Runs of frames of one brightness, each as one level for each colour; single frames are left out."""
-    runs: list[list[Array]] = []
+    runs: list[list[NDArray[np.number]]] = []
     last = math.nan
     for f in frames:
         mean = float(f.mean())
@@ -136,7 +161,9 @@ def _levels(frames: list[Array], mosaic: bool) -> list[list[_Level]]:
         else:
             runs.append([f])
         last = mean
-    return [[_level(part) for part in _colours(np.array(run), mosaic)] for run in runs if len(run) > 1]
+    return [
+        [_level(part) for part in _colours(np.array(run, dtype=np.float64), mosaic)] for run in runs if len(run) > 1
+    ]
 
 
 def _colours(stack: Array, mosaic: bool) -> list[Array]:
@@ -158,7 +185,7 @@ def _level(stack: Array) -> _Level:
 
 
 def _dark_levels(
-    frames: list[Array], exposures: Sequence[float] | None, mosaic: bool
+    frames: list[NDArray[np.number]], exposures: Sequence[float] | None, mosaic: bool
 ) -> list[tuple[float, list[_Level]]]:
     times = [0.0] * len(frames) if exposures is None else [float(t) for t in exposures]
     if len(times) != len(frames):
@@ -167,7 +194,7 @@ def _dark_levels(
     for t in sorted(set(times)):
         same = [f for f, other in zip(frames, times, strict=True) if other == t]
         if len(same) > 1:
-            out.append((t, [_level(part) for part in _colours(np.array(same), mosaic)]))
+            out.append((t, [_level(part) for part in _colours(np.array(same, dtype=np.float64), mosaic)]))
     if not out:
         raise PhotonTransferError("photon transfer: dark: at least two frames of one exposure are needed")
     return out
