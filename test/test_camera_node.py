@@ -171,6 +171,15 @@ def test_the_map_says_where_the_robot_is_in_the_world():
         r.until(lambda: abs(middle() - 2.8) < 0.1, "the wall a metre nearer", timeout=20.0, action=step, period=0.01)
 
 
+@needs_gl
+def test_in_a_namespace_and_under_another_name():
+    with rig(VirtualCameraPublisher, remaps={"__ns": "/bob", "virtual/camera/camera/image_raw": "/seen"}) as r:
+        twin = Twin(r)
+        r.listen(Image, "/seen", SENSOR_IN)
+        twin.until(lambda: r.messages["/seen"], "an image")
+        assert r.messages["/seen"][-1].header.frame_id == "bob/camera_optical_frame"
+
+
 def test_a_robot_without_cameras_and_a_world_without_geometry(tmp_path):
     (tmp_path / "empty.sdf").write_text('<sdf version="1.9"><world name="w"/></sdf>')
     with rig(VirtualCameraPublisher, robot_description=urdf_with(RGBD), world=str(tmp_path / "empty.sdf")) as r:

@@ -75,7 +75,8 @@ class CameraTopics:
         message = camera_info(info, frame)
         image = self._node.talk(Image, f"{self._prefix}/{folder}{name}", SENSOR_OUT)
         calibration = self._node.talk(CameraInfo, f"{self._prefix}/{folder}camera_info", SENSOR_OUT)
-        self._topics[what] = [f"{self._prefix}/{folder}{t}" for t in (name, "camera_info")]
+        names = [f"{self._prefix}/{folder}{t}" for t in (name, "camera_info")]
+        self._topics[what] = [self._node.resolve_topic_name(n) for n in names]
         self._outputs[what] = (writer, image, calibration, message)
 
     def look(self) -> bool:
