@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # for the bare renderer, which reads it when MuJoCo is imported
 
@@ -97,8 +98,6 @@ def bare(scene: CameraScene, width: int, height: int, data: mujoco.MjData) -> Ca
 
 def dim_camera(camera: Camera) -> Camera:
     """In so little light that every photon is counted: the slowest case."""
-    from dataclasses import replace
-
     c = camera.config
     e = replace(c.exposure, auto=False, time=0.005, illuminance=c.exposure.illuminance * 12.0 / 2000.0)
     return Camera(replace(c, exposure=e), camera.name, 1)
@@ -156,7 +155,8 @@ def beside(seconds: float, rounds: int) -> list[Row]:
                 hz.append(run.report["rates_hz"].get("virtual/camera/camera/image_raw", 0.0))
 
     def median(found: list[dict[str, float]], key: str) -> float:
-        return statistics.median(float("nan") if r[key] is None else r[key] for r in found)
+        known = [r[key] for r in found if r[key] is not None]  # a run that never got going has none
+        return statistics.median(known) if known else float("nan")
 
     rows = [Row("images a second, of 30 that are wanted", statistics.median(hz), "Hz")]
     return rows + [
