@@ -18,6 +18,9 @@ from conftest import ICUB, REPOSITORY, needs_icub
 from ros_rig import rig
 from sensor_msgs.msg import JointState
 
+from digital_twin.options import Options
+from digital_twin.system import describe
+
 COMMAND = [sys.executable, "-m", "digital_twin", "run"]
 
 
