@@ -236,6 +236,7 @@ def test_the_topic_and_service_tables_are_true():
 
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.physical_bridge import PhysicalBridge
+    from digital_twin.nodes.physics_predictor import PhysicsPredictor
     from digital_twin.nodes.simulated_robot import SimulatedRobot
     from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
     from digital_twin.nodes.virtual_camera_publisher import VirtualCameraPublisher
@@ -258,6 +259,9 @@ def test_the_topic_and_service_tables_are_true():
     with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
         for node in r.nodes:
             look(node)
+    with rig(PhysicsPredictor) as r:
+        look(r.nodes[0])
+        services.add(("physics_predictor/predict", "std_srvs/Trigger"))  # served beside it; its own test calls it
     with rig(VirtualCameraPublisher) as r:
         # Cameras read the twin's state only while somebody looks at their images.
         r.listen(CameraInfo, "virtual/camera/camera/camera_info")
