@@ -11,7 +11,17 @@ from pathlib import Path
 
 from benchmark.table import Row, show
 
-CLAIMS = ("sync_latency", "node_cost", "emergency_stop", "memory", "state_estimation", "fast_imu", "thermal", "virtual_sensors")
+CLAIMS = (
+    "sync_latency",
+    "node_cost",
+    "emergency_stop",
+    "memory",
+    "state_estimation",
+    "fast_imu",
+    "thermal",
+    "virtual_camera",
+    "virtual_sensors",
+)
 
 
 def main() -> int:

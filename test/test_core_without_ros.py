@@ -18,7 +18,7 @@ names = [m.name for m in pkgutil.walk_packages(core.__path__, 'digital_twin.core
 assert len(names) > 10, names
 for name in names:
     __import__(name)
-import digital_twin.system, digital_twin.robots, digital_twin.settings, digital_twin.gazebo
+import digital_twin.system, digital_twin.robots, digital_twin.cameras, digital_twin.settings, digital_twin.gazebo
 print('imported', len(names))
 """
 

@@ -229,9 +229,8 @@ def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
 @pytest.mark.parametrize("what", ["terminate", "supervisor killed"])
 def test_no_node_outlives_its_supervisor(domain, what):
     p = subprocess.Popen([*COMMAND, "--headless"], env=domain, stderr=subprocess.DEVNULL)
-    nodes = wait_for(
-        lambda: list(n.values()) if len(n := nodes_of(p.pid)) == len(describe(Options())) else None, 20, "all nodes"
-    )
+    count = len(describe(Options()))
+    nodes = wait_for(lambda: list(n.values()) if len(n := nodes_of(p.pid)) == count else None, 20, "all nodes")
     time.sleep(2)
     if what == "terminate":
         p.terminate()

@@ -20,41 +20,23 @@ def names(**options):
 
 
 def test_which_nodes_run_for_which_robot():
-    assert names() == [
-        "simulated_robot",
+    twin = [
         "physical_bridge",
         "twin_synchronizer",
         "physics_predictor",
         "virtual_sensor_publisher",
-        "command_script",
+        "virtual_camera_publisher",
     ]
-    assert names(controller="none") == [
-        "simulated_robot",
-        "physical_bridge",
-        "twin_synchronizer",
-        "physics_predictor",
-        "virtual_sensor_publisher",
-    ]
-    assert names(simulator="none") == [
-        "physical_bridge",
-        "twin_synchronizer",
-        "physics_predictor",
-        "virtual_sensor_publisher",
-    ], "no script moves a real robot"
-    assert names(simulator="none", bag="x") == [
-        "bag_player",
-        "physical_bridge",
-        "twin_synchronizer",
-        "physics_predictor",
-        "virtual_sensor_publisher",
-    ]
-    assert names(simulator="gazebo") == [
-        "physical_bridge",
-        "twin_synchronizer",
-        "physics_predictor",
-        "virtual_sensor_publisher",
-        "command_script",
-    ]
+    assert names() == ["simulated_robot", *twin, "command_script"]
+    assert names(controller="none") == ["simulated_robot", *twin]
+    assert names(simulator="none") == twin, "no script moves a real robot"
+    assert names(simulator="none", bag="x") == ["bag_player", *twin]
+    assert names(simulator="gazebo") == [*twin, "command_script"]
+
+
+@needs_icub
+def test_a_robot_without_cameras_needs_nobody_to_play_them():
+    assert "virtual_camera_publisher" not in names(robot_description=str(ICUB / "icub.urdf"))
 
 
 def test_lidars_see_a_world_only_where_there_is_one():

@@ -50,6 +50,16 @@ def _pack_string(text: str) -> bytes:
     return _U32.pack(len(raw)) + raw
 
 
+def pack_image_head(frame: str, height: int, width: int, encoding: str, step: int) -> bytes:
+    """A sensor_msgs/Image from behind its stamp to the beginning of its pixels, little endian, `step` bytes a row."""
+    head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
+    _pad(head, 4)
+    head += _U32.pack(height) + _U32.pack(width) + _pack_string(encoding) + b"\x00"
+    _pad(head, 4)
+    head += _U32.pack(step) + _U32.pack(step * height)
+    return bytes(head[12:])
+
+
 def _align(offset: int, size: int) -> int:
     """Next offset, in a buffer with four bytes of encapsulation, that is a multiple of `size` after them."""
     return offset + (4 - offset) % size
