@@ -35,6 +35,7 @@ class PredictionInputs:
         """`plan` is written under `lock`; `arrived` is called with each state."""
         self._node, self._robot, self._plan, self._lock, self._arrived = node, robot, plan, lock, arrived
         self._joints: tuple[int, Array, Array, Array | None] | None = None
+        self._base: BaseState | None = None
         self._contacts: tuple[int, tuple[bool, ...]] = -1, (True,) * len(robot.config.feet)
         self._codec, self._odom = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
         self._commands = JointStateCodec(JointState)
@@ -62,7 +63,7 @@ class PredictionInputs:
                 if k is not None and np.isfinite(m.effort[i]):
                     effort[k] = m.effort[i]
         self._joints = m.stamp_ns, q, qd, effort
-        return None
+        return self._complete()
 
     def _on_contacts(self, m: Float64MultiArray) -> None:
         """Which feet stand; comes before the odometry of its stamp. While nobody says, all do."""
@@ -73,10 +74,8 @@ class PredictionInputs:
         return None
 
     def _on_odom(self, data: bytes) -> None:
-        """The second half of a state; both halves bear one stamp."""
+        """The other half of a state; both halves bear one stamp, and either may come first."""
         m = self._odom.read(data)
-        if self._joints is None or self._joints[0] != m.stamp_ns:
-            return self._node.tally.reject("virtual/odom", "no joints of its stamp")
         v = m.values
         if not np.isfinite(v).all():
             return self._node.tally.reject("virtual/odom", "not finite")
@@ -84,13 +83,16 @@ class PredictionInputs:
             rotation = matrix_from_quat(v[3:7])
         except ValueError:
             return self._node.tally.reject("virtual/odom", "quaternion")
-        stamp, q, qd, effort = self._joints
-        base = BaseState(
-            stamp, v[:3], rotation, v[43:46], v[46:49], v[7:43].reshape(6, 6), v[49:85].reshape(6, 6),
+        self._base = BaseState(
+            m.stamp_ns, v[:3], rotation, v[43:46], v[46:49], v[7:43].reshape(6, 6), v[49:85].reshape(6, 6),
             self._contacts[1], True,
         )  # fmt: skip
-        self._arrived(State(stamp, q, qd, base, effort))
-        return None
+        return self._complete()
+
+    def _complete(self) -> None:
+        if self._joints is not None and self._base is not None and self._joints[0] == self._base.stamp_ns:
+            stamp, q, qd, effort = self._joints
+            self._arrived(State(stamp, q, qd, self._base, effort))
 
     def _on_command(self, data: bytes) -> None:
         """A command in the robot's own names, signs and zeros, or in the URDF's on virtual/joint_commands."""
