@@ -228,7 +228,8 @@ def test_a_fall_ahead_is_announced(predictor):
     predictor.until(fall, "the announcement", action=topple)
     values = {v.key: v.value for v in fall()[-1].values}
     assert fall()[-1].level == b"\x02" and 0 < float(values["lead_s"]) < 0.3 and float(values["chance"]) >= 0.5
-    predictor.until(lambda: predictor.status(STATUS)["level"] == 2, "the status", action=topple)
+    levels = lambda: {m.status[0].level for m in predictor.messages[STATUS]}  # noqa: E731
+    predictor.until(lambda: b"\x02" in levels(), "the status", action=topple)
 
 
 def test_the_skill_falls_when_the_robot_changes_and_the_model_does_not():
