@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
+from collections.abc import Iterable
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -35,6 +36,12 @@ def key_of(data: bytes) -> int:
     return int(_KEY.unpack_from(data, 4)[0]) if len(data) >= 12 else 0
 
 
+def unique(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where several sources have it."""
+    n = sum(s.split("#")[0] == name for s in taken)
+    return f"{name}#{n}" if n else name
+
+
 class Journal:
     """Of one node."""
 
@@ -47,9 +54,8 @@ class Journal:
         node.create_timer(PERIOD, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def source(self, name: str) -> int:
-        """The number of a source of events; when one of the name is there, it gets a number added."""
-        n = sum(s.split("#")[0] == name for s in self._sources)
-        self._sources.append(f"{name}#{n}" if n else name)
+        """The number of a source of events."""
+        self._sources.append(unique(name, self._sources))
         return len(self._sources) - 1
 
     def add(self, source: int, key: int, ros_ns: int, steady_ns: int) -> None:
