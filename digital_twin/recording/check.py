@@ -2,93 +2,89 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from digital_twin.bags import Bag
 from digital_twin.recording.typed import first_difference
+from digital_twin.ros.cdr import stamp_ns
 from digital_twin.ros.journal import key_of
 
 NS = 1_000_000_000
 MEASURED = ("_status", "twin/arrivals", "twin/journal/")  # hold what a process measured of itself
-MOST = 200_000  # messages of a topic that wait for their counterpart
 
 
 @dataclass
 class Agreement:
-    """Of one topic: how many messages are the same, how many differ, and where the first difference is."""
+    """Of one topic: messages that are the same, that differ, that only one side has between others that both have.
+
+    first: where the first difference is, in words; first_stamp [ns].
+    """
 
     same: int = 0
     different: int = 0
-    first: str = ""
     only_recorded: int = 0
     only_replayed: int = 0
+    first: str = ""
+    first_stamp: int = 0
 
 
-@dataclass
 class Check:
-    """Compares a replay with its recording; feed it with `replayed`, then read `result`.
+    """Compares a replay with its recording: give it all outputs by `replayed`, then ask for the `result`.
 
-    Outputs are matched by topic and stamp. What was replayed before the recorder heard the topic, or recorded after the
-    replay has ended, is not counted.
+    Messages are matched by topic and stamp. What the replay gave before the recorder heard the topic is not counted, nor
+    what was recorded after the replay's end.
     """
 
-    bag: Bag
-    prefix: str
-    topics: dict[str, Agreement] = field(default_factory=dict)
-    _held: dict[str, deque[bytes]] = field(default_factory=dict)
-    _first: tuple[int, str] | None = None
+    def __init__(self, bag: Bag, prefix: str) -> None:
+        """prefix: of topics in the recording ("/")."""
+        self._bag, self._prefix = bag, prefix
+        self._held: dict[str, dict[int, deque[tuple[int, bytes]]]] = {}
+        self._count: dict[str, int] = defaultdict(int)
 
     def replayed(self, topic: str, time_ns: int, data: bytes) -> None:
         """An output of the replay."""
-        if self.prefix + topic in self.bag.topics and not any(word in topic for word in MEASURED):
-            self._held.setdefault(topic, deque()).append(data)
+        if self._prefix + topic in self._bag.topics and not any(word in topic for word in MEASURED):
+            held = self._held.setdefault(topic, {})
+            held.setdefault(key_of(data), deque()).append((self._count[topic], data))
+            self._count[topic] += 1
 
     def result(self) -> dict[str, Agreement]:
         """By topic."""
-        for topic, data in self._recorded():
-            a = self.topics.setdefault(topic, Agreement())
-            self._match(topic, data, a)
-        for topic, held in self._held.items():
-            self.topics.setdefault(topic, Agreement()).only_replayed += len(held)
-        return self.topics
+        found = {topic: Agreement() for topic in self._held}
+        span: dict[str, tuple[int, int]] = {}
+        unmatched: dict[str, int] = defaultdict(int)
+        cut = len(self._prefix)
+        for name, _, data in self._bag.messages([self._prefix + t for t in self._held]):
+            topic = name[cut:]
+            same_key = self._held[topic].get(key_of(data))
+            if not same_key:
+                unmatched[topic] += topic in span
+                continue
+            place, other = same_key.popleft()
+            span[topic] = (span.get(topic, (place, 0))[0], place)
+            found[topic].only_recorded += unmatched.pop(topic, 0)
+            self._compare(found[topic], topic, data, other)
+        for topic, (first, last) in span.items():
+            left = (place for queue in self._held[topic].values() for place, _ in queue)
+            found[topic].only_replayed = sum(first < place < last for place in left)
+        return found
 
-    def _recorded(self) -> Iterator[tuple[str, bytes]]:
-        cut = len(self.prefix)
-        for topic, _, data in self.bag.messages([self.prefix + t for t in self._held]):
-            yield topic[cut:], data
-
-    def _match(self, topic: str, data: bytes, a: Agreement) -> None:
-        held, key = self._held[topic], key_of(data)
-        skipped = 0
-        while held and key_of(held[0]) != key and skipped < MOST:
-            if not any(key_of(h) == key for h in list(held)[:50]) and a.same + a.different:
-                a.only_recorded += 1
-                return
-            held.popleft()
-            skipped += 1
-        if not held:
-            a.only_recorded += 1
-            return
-        if a.same + a.different:
-            a.only_replayed += skipped
-        other = held.popleft()
-        if other == data:
+    def _compare(self, a: Agreement, topic: str, recorded: bytes, replayed: bytes) -> None:
+        where = ""
+        if recorded != replayed:
+            where = first_difference(recorded, replayed, self._bag.topics[self._prefix + topic].kind)
+        if not where:
             a.same += 1
             return
         a.different += 1
         if not a.first:
-            kind = self.bag.topics[self.prefix + topic].kind
-            a.first = f"{topic}, stamp {_stamp(data)}, {first_difference(data, other, kind)}"
-
-
-def _stamp(data: bytes) -> str:
-    sec, nanosec = int.from_bytes(data[4:8], "little", signed=True), int.from_bytes(data[8:12], "little")
-    return f"{sec}.{nanosec:09d}"
+            a.first_stamp = stamp_ns(recorded)
+            a.first = f"{topic}, stamp {a.first_stamp // NS}.{a.first_stamp % NS:09d}, {where}"
 
 
 def first_of(topics: Iterable[Agreement]) -> str:
     """The first difference of all, in words; empty when there is none."""
-    found = [a.first for a in topics if a.first]
-    return min(found, key=lambda text: text.split("stamp ", 1)[1]) if found else ""
+    differing = [a for a in topics if a.first]
+    return min(differing, key=lambda a: a.first_stamp).first if differing else ""

@@ -195,6 +195,9 @@ class _Exact:
         tables = [replay._journals[name].events for name in names]
         which = np.concatenate([np.full(len(t), i) for i, t in enumerate(tables)])
         events = np.concatenate(tables)
+        # Journals come in pieces: the end of one may be missing where another's is there.
+        both = events[:, 3] <= min(t[-1, 3] for t in tables)
+        events, which = events[both], which[both]
         order = np.argsort(events[:, 3], kind="stable")
         self._events, self._which = events[order], which[order]
         bus.now_ns, bus.steady_ns = self._events[0, 2].item(), self._events[0, 3].item()

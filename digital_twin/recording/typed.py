@@ -32,9 +32,9 @@ def int64_multi_array(data: bytes) -> tuple[str, int, NDArray[np.int64]]:
 
 
 def first_difference(a: bytes, b: bytes, kind: str) -> str:
-    """Where two messages of a type differ: the field and both values, in words."""
+    """Where two messages of a type differ: the field and both values, in words; empty when only bytes that align do."""
     try:
-        return _differ(deserialize(a, kind), deserialize(b, kind), "") or "bytes that mean nothing"
+        return _differ(deserialize(a, kind), deserialize(b, kind), "")
     except BagError:
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         return f"byte {at}"

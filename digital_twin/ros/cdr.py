@@ -24,7 +24,7 @@ LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 MAX_STRINGS = 4096
 REMEMBERED = 8
 _STAMP = struct.Struct("<iI")
-_U32 = struct.Struct("<I")
+U32 = struct.Struct("<I")
 
 
 class MalformedError(ValueError):
@@ -45,9 +45,10 @@ def pack_stamp(ns: int) -> bytes:
     return _STAMP.pack(sec, nanosec)
 
 
-def _pack_string(text: str) -> bytes:
+def pack_string(text: str) -> bytes:
+    """A string, its length before it."""
     raw = text.encode() + b"\x00"
-    return _U32.pack(len(raw)) + raw
+    return U32.pack(len(raw)) + raw
 
 
 def _align(offset: int, size: int) -> int:
@@ -55,14 +56,15 @@ def _align(offset: int, size: int) -> int:
     return offset + (4 - offset) % size
 
 
-def _pad(data: bytearray, size: int) -> None:
+def pad(data: bytearray, size: int) -> None:
+    """Lengthen a message until what follows is aligned to `size`."""
     data += bytes(_align(len(data), size) - len(data))
 
 
 def _read_string(data: bytes, offset: int) -> tuple[str, int]:
     offset = _align(offset, 4)
     try:
-        (n,) = _U32.unpack_from(data, offset)
+        (n,) = U32.unpack_from(data, offset)
         end = offset + 4 + n
         if n < 1 or end > len(data):
             raise MalformedError(f"a string of {n} bytes does not fit")
@@ -137,11 +139,11 @@ class DoublesCodec:
 
     def writer(self, frame: str, child_frame: str = "") -> DoublesWriter:
         """For messages that all have these frames."""
-        head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
+        head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
         if self._child:
-            _pad(head, 4)
-            head += _pack_string(child_frame)
-        _pad(head, 8)
+            pad(head, 4)
+            head += pack_string(child_frame)
+        pad(head, 8)
         return DoublesWriter(bytes(head[12:]), self._count)
 
 
@@ -186,7 +188,7 @@ class JointStateCodec:
             offset = _align(offset, 4)
             if offset + 4 > len(data):
                 raise MalformedError("it ends too soon")
-            (n,) = _U32.unpack_from(data, offset)
+            (n,) = U32.unpack_from(data, offset)
             offset = _align(offset + 4, 8) if n else offset + 4
             if offset + 8 * n > len(data):
                 raise MalformedError(f"{n} numbers do not fit")
@@ -202,7 +204,7 @@ class JointStateCodec:
         start = _align(end, 4)
         if start + 4 > len(data):
             raise MalformedError("it ends too soon")
-        (n,) = _U32.unpack_from(data, start)
+        (n,) = U32.unpack_from(data, start)
         if n > MAX_STRINGS:
             raise MalformedError(f"{n} joint names")
         used, found, end = [(12, end), (start, start + 4)], [], start + 4
@@ -217,12 +219,12 @@ class JointStateCodec:
 
     def writer(self, names: tuple[str, ...], frame: str = "") -> JointStateWriter:
         """For messages about these joints in this order."""
-        head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
-        _pad(head, 4)
-        head += _U32.pack(len(names))
+        head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
+        pad(head, 4)
+        head += U32.pack(len(names))
         for name in names:
-            _pad(head, 4)
-            head += _pack_string(name)
+            pad(head, 4)
+            head += pack_string(name)
         return JointStateWriter(bytes(head[12:]), len(names))
 
 
@@ -232,7 +234,7 @@ class JointStateWriter:
     def __init__(self, head: bytes, n: int) -> None:
         self._head, self._n = head, n
         first = bytearray(LITTLE_ENDIAN + bytes(8) + head)
-        _pad(first, 4)
+        pad(first, 4)
         self._lead = bytes(first[12:])
 
     def write(
@@ -247,7 +249,7 @@ class JointStateWriter:
             body = np.ascontiguousarray(values, dtype="<f8")
             if body.shape != (self._n,):
                 raise ValueError(f"expected {self._n} values, got shape {body.shape}")
-            out += _U32.pack(self._n)
-            _pad(out, 8)
+            out += U32.pack(self._n)
+            pad(out, 8)
             out += body.tobytes()
         return bytes(out)

@@ -80,6 +80,9 @@ class TwinNode(Node, Generic[S]):
         # The same time, an order of magnitude cheaper to read where it is the wall clock's.
         return int(self.get_clock().now().nanoseconds) if self._follows_clock else time.time_ns()
 
+    def _read_steady(self) -> int:
+        return time.monotonic_ns()
+
     def _event_begins(self, source: int, key: int) -> None:
         """An event begins: a message, a tick or a service call."""
         if self._journal is not None:
@@ -186,7 +189,7 @@ class TwinNode(Node, Generic[S]):
         level, words, values = self.status()
         common: dict[str, object] = {f"received/{k}": v for k, v in self.tally.received.items()}
         common |= {f"rejected/{k}": v for k, v in self.tally.rejected.items()}
-        now = self.steady_ns if self._journal is not None else time.monotonic_ns()
+        now = self._read_steady()
         common |= {f"rate_hz/{k}": round(r.hz(now), 2) for k, r in self._rates.items()}
         common |= {f"sent/{k}": r.count for k, r in self._rates.items()}
         common |= {f"loop_ms/{k}": round(v, 4) for k, v in self.loop.summary().items()}

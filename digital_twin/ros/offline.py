@@ -14,6 +14,7 @@ from typing import Any
 from rclpy.serialization import serialize_message
 
 from digital_twin.core.config import build, unflatten
+from digital_twin.recording.message_types import typestore
 from digital_twin.ros.journal import unique
 from digital_twin.ros.node import TwinNode
 
@@ -103,16 +104,23 @@ class Offline(TwinNode[Any]):
         """Stands still: work takes no time here."""
         return 0
 
+    def _read_steady(self) -> int:
+        return self.bus.steady_ns
+
     def _event_begins(self, source: int, key: int) -> None:
         self.arrival_ns, self.steady_ns = self.bus.now_ns, self.bus.steady_ns
 
     # What rclpy gives
 
     def create_publisher(self, message_type: Any, topic: str, qos: Any) -> Any:
-        """One whose messages go to the bus."""
+        """One whose messages go to the bus. What only aligns is zero in them: rclpy leaves there what was there."""
+        kind = f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
 
         def publish(message: Any) -> None:
-            self.bus.publish(topic, message if isinstance(message, bytes) else bytes(serialize_message(message)))
+            if not isinstance(message, bytes):
+                store = typestore()
+                message = bytes(store.serialize_cdr(store.deserialize_cdr(serialize_message(message), kind), kind))
+            self.bus.publish(topic, message)
 
         return SimpleNamespace(publish=publish, get_subscription_count=lambda: 1)
 
