@@ -168,6 +168,11 @@ class Recording:
         return self._unwritten + self._refused
 
     @property
+    def behind(self) -> bool:
+        """Whether whoever can wait should, so that nothing is lost."""
+        return self._bytes_in - self._bytes_out > self._config.backlog * MB / 2
+
+    @property
     def kept_mb(self) -> float:
         """Memory that the last minute takes [MB]."""
         return self._kept_size / MB

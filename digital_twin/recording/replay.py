@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twin.bags import Bag
-from digital_twin.core.errors import BagError, TwinError
+from digital_twin.core.errors import BagError
 from digital_twin.recording.identity import CONFIG, URDF
 from digital_twin.recording.typed import int64_multi_array
 from digital_twin.ros.journal import FIELDS, key_of, topic_of
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class Replay:
-    """A recording and the nodes that are run over it.
+    """A recording and the nodes that are run over it. `kinds`: types of the outputs, by topic.
 
     Raises:
         TwinError: when the recording or the robot cannot be used, in one line.
@@ -81,6 +81,7 @@ class Replay:
         whole = {"physical_bridge", "twin_synchronizer"} <= self._journals.keys()
         self.exact = exact and whole and all(j.whole for j in self._journals.values())
         self.notes: list[str] = []
+        self.kinds: dict[str, str] = {}
         if exact and self._journals and not self.exact:
             self.notes.append("the journals of the nodes do not begin with the nodes; replayed in recorded order instead")
 
@@ -126,7 +127,7 @@ class Replay:
                 said.add(text)
                 outcome.notes.append(text)
 
-        bus = Bus(emit, say=say)
+        bus = Bus(emit, say=say, kinds=self.kinds)
         if self.exact:
             _Exact(self, bus, outcome).run(progress)
         else:
@@ -160,10 +161,6 @@ class Replay:
             if name in heard and (name in FROM_OTHERS or not name.startswith(MADE_BY_US)):
                 found.append(topic)
         return found
-
-    def recorded_outputs(self, outputs: Mapping[str, int]) -> list[str]:
-        """Topics in the recording that this replay has given out again."""
-        return [t for t in self.bag.topics if t.removeprefix(self._prefix) in outputs]
 
     @property
     def prefix(self) -> str:
@@ -289,6 +286,3 @@ def _namespace(bag: Bag) -> str:
         have = ", ".join(sorted(bag.topics)[:12])
         raise BagError(f"{bag.path}: no joint_states in it, so there is nothing to run the twin on; it has: {have}")
     return found[0][1].removesuffix("joint_states")
-
-
-__all__ = ["Journal", "Outcome", "Replay", "TwinError"]

@@ -36,6 +36,7 @@ class Bus:
 
     Attributes:
         now_ns, steady_ns: the time it is. sink: is given each message that a node publishes, (topic, bytes).
+        kinds: types of what is published, by topic.
     """
 
     sink: Callable[[str, bytes], None]
@@ -44,6 +45,7 @@ class Bus:
     say: Callable[[str, str], None] = lambda level, text: None
     handlers: dict[str, list[Handler]] = field(default_factory=lambda: defaultdict(list))
     timers: list[Timer] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
     _queue: deque[tuple[str, bytes]] = field(default_factory=deque)
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -114,7 +116,7 @@ class Offline(TwinNode[Any]):
 
     def create_publisher(self, message_type: Any, topic: str, qos: Any) -> Any:
         """One whose messages go to the bus. What only aligns is zero in them: rclpy leaves there what was there."""
-        kind = f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
+        kind = self.bus.kinds[topic] = f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
 
         def publish(message: Any) -> None:
             if not isinstance(message, bytes):
