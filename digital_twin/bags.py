@@ -20,6 +20,7 @@ from digital_twin.recording.mcap_reader import Bytes, McapReader, Times
 
 SQLITE = b"SQLite format 3\x00"
 MOST_YAML = 50_000_000
+NOT_THE_ROBOT = ("physical/", "virtual/", "ground_truth/", "now/", "encoders/")
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,16 @@ class Bag:
                 if number in storage.topics:
                     found.setdefault(storage.topics[number][0], []).append(times)
         return {name: np.concatenate(pieces) for name, pieces in found.items()}
+
+
+def namespace_of(bag: Bag) -> str | None:
+    """What stands before the names of the robot's topics: "/" or "/name/". Its joint states tell; None: there are none."""
+    found = []
+    for name in bag.topics:
+        before = name.removesuffix("joint_states")
+        if name.split("/")[-1] == "joint_states" and not before.endswith(NOT_THE_ROBOT):
+            found.append((name.count("/"), before))
+    return min(found)[1] if found else None
 
 
 def _open_file(path: Path) -> _Storage:

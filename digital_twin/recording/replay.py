@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digital_twin.bags import Bag
+from digital_twin.bags import Bag, namespace_of
 from digital_twin.core.errors import BagError
 from digital_twin.recording.identity import CONFIG, URDF
 from digital_twin.recording.typed import int64_multi_array
@@ -73,7 +73,11 @@ class Replay:
     ) -> None:  # fmt: skip
         """settings: parameters by node, over those of the recording. exact: use the journals, where there are any."""
         self.bag = bag
-        self._prefix = _namespace(bag)
+        prefix = namespace_of(bag)
+        if prefix is None:
+            have = ", ".join(sorted(bag.topics)[:12])
+            raise BagError(f"{bag.path}: no joint_states in it, so there is nothing to run the twin on; it has: {have}")
+        self._prefix = prefix
         self._files = tempfile.TemporaryDirectory()
         self._robot = self._robot_settings(robot_description, robot_config)
         self._settings = settings or {}
@@ -141,8 +145,6 @@ class Replay:
             if exists(name):
                 self._make(name, bus, lone=False)
         inputs = self._inputs(set(bus.handlers))
-        if self._prefix + "joint_states" not in inputs:
-            raise BagError(f"{self.bag.path}: no joint_states in it, so there is nothing to run the twin on")
         cut = len(self._prefix)
         for topic, time_ns, data in self.bag.messages(inputs):
             if time_ns > bus.now_ns:
@@ -270,19 +272,3 @@ class _Exact:
                 return None
             self._read_ns = message[1]
             self._hold(message[0], message[2])
-
-
-def _namespace(bag: Bag) -> str:
-    """What stands before the topics of the robot: "/" or "/namespace/". The joint states tell.
-
-    Raises:
-        BagError: when there are none.
-    """
-    found = sorted(
-        (t.name.count("/"), t.name) for t in bag.topics.values()
-        if t.name.split("/")[-1] == "joint_states" and t.name.rsplit("/", 2)[-2] not in ("physical", "virtual", "ground_truth", "now", "encoders")
-    )  # fmt: skip
-    if not found:
-        have = ", ".join(sorted(bag.topics)[:12])
-        raise BagError(f"{bag.path}: no joint_states in it, so there is nothing to run the twin on; it has: {have}")
-    return found[0][1].removesuffix("joint_states")

@@ -51,18 +51,19 @@ def pack_string(text: str) -> bytes:
     return U32.pack(len(raw)) + raw
 
 
-def _align(offset: int, size: int) -> int:
+def align(offset: int, size: int) -> int:
     """Next offset, in a buffer with four bytes of encapsulation, that is a multiple of `size` after them."""
     return offset + (4 - offset) % size
 
 
 def pad(data: bytearray, size: int) -> None:
     """Lengthen a message until what follows is aligned to `size`."""
-    data += bytes(_align(len(data), size) - len(data))
+    data += bytes(align(len(data), size) - len(data))
 
 
-def _read_string(data: bytes, offset: int) -> tuple[str, int]:
-    offset = _align(offset, 4)
+def read_string(data: bytes, offset: int) -> tuple[str, int]:
+    """A string that begins at the next multiple of four, and where it ends. Raises MalformedError."""
+    offset = align(offset, 4)
     try:
         (n,) = U32.unpack_from(data, offset)
         end = offset + 4 + n
@@ -126,14 +127,14 @@ class DoublesCodec:
         return Stamped(stamp_ns(data), frame, child, np.frombuffer(data, "<f8", self._count, head.end))
 
     def _learn(self, data: bytes) -> tuple[_Head, str, str]:
-        frame, end = _read_string(data, 12)
+        frame, end = read_string(data, 12)
         used = [(12, end)]
         child = ""
         if self._child:
-            start = _align(end, 4)
-            child, end = _read_string(data, start)
+            start = align(end, 4)
+            child, end = read_string(data, start)
             used.append((start, end))
-        entry = (_Head(data, _align(end, 8), used), frame, child)
+        entry = (_Head(data, align(end, 8), used), frame, child)
         self._heads = [entry, *self._heads[: REMEMBERED - 1]]
         return entry
 
@@ -185,11 +186,11 @@ class JointStateCodec:
         names, offset = self._names(data)
         arrays = []
         for _ in range(3):
-            offset = _align(offset, 4)
+            offset = align(offset, 4)
             if offset + 4 > len(data):
                 raise MalformedError("it ends too soon")
             (n,) = U32.unpack_from(data, offset)
-            offset = _align(offset + 4, 8) if n else offset + 4
+            offset = align(offset + 4, 8) if n else offset + 4
             if offset + 8 * n > len(data):
                 raise MalformedError(f"{n} numbers do not fit")
             arrays.append(np.frombuffer(data, "<f8", n, offset))
@@ -200,8 +201,8 @@ class JointStateCodec:
         for head, names in self._heads:
             if head.fits(data):
                 return names, head.end
-        _, end = _read_string(data, 12)
-        start = _align(end, 4)
+        _, end = read_string(data, 12)
+        start = align(end, 4)
         if start + 4 > len(data):
             raise MalformedError("it ends too soon")
         (n,) = U32.unpack_from(data, start)
@@ -209,8 +210,8 @@ class JointStateCodec:
             raise MalformedError(f"{n} joint names")
         used, found, end = [(12, end), (start, start + 4)], [], start + 4
         for _ in range(n):
-            start = _align(end, 4)
-            name, end = _read_string(data, start)
+            start = align(end, 4)
+            name, end = read_string(data, start)
             used.append((start, end))
             found.append(name)
         names = tuple(found)
