@@ -32,7 +32,9 @@ class BridgeSettings(RobotSettings):
         "for Gazebo's JointTrajectoryController)",
         choices=("joint_state", "forward_command", "joint_trajectory", "gazebo"),
     )  # fmt: skip
-    wait_for_recorder: bool = param(False, "take nothing from the robot before the recorder is ready, so that all is in it")
+    wait_for_recorder: bool = param(
+        False, "take nothing from the robot before the recorder is ready, so that all is in it"
+    )
     command_joints: list[str] = param([], "joint order of forward_command; empty: the model's")
     stamps: StampConfig = param(StampConfig)
     intake: IntakeConfig = param(IntakeConfig)
@@ -108,7 +110,9 @@ class RecorderSettings(RobotSettings):
         [], "patterns of topics, relative to the namespace unless they begin with /; empty: what is needed to run the "
         "twin again, and what it gave out",
     )  # fmt: skip
-    continuous: bool = param(True, "write all the time; false: keep the last minute in memory, and write snapshots only")
+    continuous: bool = param(
+        True, "write all the time; false: keep the last minute in memory, and write snapshots only"
+    )
     fall_tilt: float = param(
         60.0, "a base that leans more than this has fallen, which makes a snapshot", unit="deg", low=10, high=180
     )

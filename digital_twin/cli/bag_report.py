@@ -26,7 +26,9 @@ from digital_twin.recording.verdict import verdict
 def _gathered(console: Console, path: str, a: argparse.Namespace) -> Analysis:
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(f"reading {Path(path).name}", total=1.0)
-        run = gather(path, a.robot_description, a.robot_config, lambda share: progress.update(bar, completed=min(share, 0.95)))
+        run = gather(
+            path, a.robot_description, a.robot_config, lambda share: progress.update(bar, completed=min(share, 0.95))
+        )
         found = analyse(run)
         progress.update(bar, completed=1.0)
     return found
@@ -104,5 +106,16 @@ def compare_bags(a: argparse.Namespace) -> int:
     for line in [words, *notes]:
         print(line)
     if a.json:
-        write_report(_plain({"a": str(one.run.path), "b": str(other.run.path), "words": words, "notes": notes, "rows": [r.as_data() for r in rows]}), a.json)
+        write_report(
+            _plain(
+                {
+                    "a": str(one.run.path),
+                    "b": str(other.run.path),
+                    "words": words,
+                    "notes": notes,
+                    "rows": [r.as_data() for r in rows],
+                }
+            ),
+            a.json,
+        )
     return 0

@@ -18,14 +18,18 @@ def add_recordings(commands: Commands) -> None:
                         "the twin again, and what it gave out)")  # fmt: skip
     record.add_argument("--folder", default="recordings", help="where recordings are made (default: recordings)")
     record.add_argument("--name", default="", help="of this one (default: date and time)")
-    record.add_argument("--snapshots", action="store_true", help="keep the last minute, and write it when asked (~/snapshot)")
+    record.add_argument(
+        "--snapshots", action="store_true", help="keep the last minute, and write it when asked (~/snapshot)"
+    )
     record.add_argument("--namespace", metavar="NS", default="")
     record.add_argument("--config", metavar="FILE", default="", help="ROS parameter file")
     _robot(record)
 
     replay = commands.add_parser("replay", help="run the twin over a recording")
     replay.add_argument("bag", metavar="BAG")
-    replay.add_argument("--fast", action="store_true", help="in one process, as fast as it goes, the same bytes every time")
+    replay.add_argument(
+        "--fast", action="store_true", help="in one process, as fast as it goes, the same bytes every time"
+    )
     replay.add_argument("--recorded-order", action="store_true", help="fast: leave the journals of the nodes aside")
     replay.add_argument("--write", metavar="FOLDER", default="", help="fast: write the outputs as a recording")
     replay.add_argument("--json", metavar="FILE", default="", help="fast: write what came of it")
@@ -50,7 +54,9 @@ def add_recordings(commands: Commands) -> None:
     export.add_argument("bag", metavar="BAG")
     export.add_argument("--to", choices=("parquet", "hdf5"), required=True)
     export.add_argument("--output", metavar="FILE", default="", help="where to (default: BAG.parquet or BAG.h5)")
-    export.add_argument("--rate", metavar="HZ", type=float, default=0.0, help="rows a second (default: one for each joint state)")
+    export.add_argument(
+        "--rate", metavar="HZ", type=float, default=0.0, help="rows a second (default: one for each joint state)"
+    )
     export.add_argument("--topics", nargs="*", metavar="TOPIC", default=None, help="only these")
 
 
@@ -62,7 +68,9 @@ def _robot(parser: argparse.ArgumentParser) -> None:
 
 def run_recordings(a: argparse.Namespace) -> int:
     """Do what was asked; returns the exit code. Raises TwinError."""
-    return {"record": _record, "replay": _replay, "report": _report, "compare": _compare, "export": _export}[a.command](a)
+    return {"record": _record, "replay": _replay, "report": _report, "compare": _compare, "export": _export}[a.command](
+        a
+    )
 
 
 def _record(a: argparse.Namespace) -> int:
@@ -96,7 +104,11 @@ def _replay(a: argparse.Namespace) -> int:
     with ctrl_c_is_ours(), Ending() as ending:
         prepare_environment()
         options = Options(
-            simulator="none", bag=a.bag, robot_description=a.robot_description, robot_config=a.robot_config, config=a.config
+            simulator="none",
+            bag=a.bag,
+            robot_description=a.robot_description,
+            robot_config=a.robot_config,
+            config=a.config,
         )
         Run(options, ending, duration=0.0, headless=a.headless, report=a.report).execute()
     return 0

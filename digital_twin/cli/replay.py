@@ -115,9 +115,16 @@ def summary(outcome: Outcome, agreement: dict[str, Agreement], took: float, note
         "messages": outcome.messages,
         "missing": outcome.missing,
         "sha256": outcome.digest,
-        "outputs": {t: {"messages": n, "sha256": outcome.hashes[t].hexdigest()} for t, n in sorted(outcome.outputs.items())},
+        "outputs": {
+            t: {"messages": n, "sha256": outcome.hashes[t].hexdigest()} for t, n in sorted(outcome.outputs.items())
+        },
         "compared": {
-            t: {"same": g.same, "different": g.different, "only_recorded": g.only_recorded, "only_replayed": g.only_replayed}
+            t: {
+                "same": g.same,
+                "different": g.different,
+                "only_recorded": g.only_recorded,
+                "only_replayed": g.only_replayed,
+            }
             for t, g in sorted(agreement.items())
         },
         "first_difference": first_of(agreement.values()),
@@ -128,7 +135,9 @@ def summary(outcome: Outcome, agreement: dict[str, Agreement], took: float, note
 def in_words(r: dict[str, Any]) -> str:
     """A few lines for the terminal."""
     how = "as the nodes handled them" if r["exact"] else "in recorded order"
-    lines = [f"{r['seconds']:.1f} s in {r['took_s']:.2f} s ({r['speed']:.1f}x real time), {r['messages']} messages {how}"]
+    lines = [
+        f"{r['seconds']:.1f} s in {r['took_s']:.2f} s ({r['speed']:.1f}x real time), {r['messages']} messages {how}"
+    ]
     if r["missing"]:
         lines.append(f"{r['missing']} messages that the nodes handled are not in the recording")
     lines.append(f"{sum(o['messages'] for o in r['outputs'].values())} outputs, SHA-256 {r['sha256']}")

@@ -83,7 +83,9 @@ class Recorder(TwinNode[RecorderSettings]):
         now = time.monotonic()
         for due, reason in [d for d in self._due if d[0] <= now]:
             self._due.remove((due, reason))
-            self._recording.snapshot(reason, lambda text, r=reason: self._said_by_thread.append(("warning", f"{r}: {text}")))  # type: ignore[misc]
+            self._recording.snapshot(
+                reason, lambda text, r=reason: self._said_by_thread.append(("warning", f"{r}: {text}"))
+            )  # type: ignore[misc]
         while self._said_by_thread:
             level, text = self._said_by_thread.popleft()
             self.say_once(level, text, 1.0)

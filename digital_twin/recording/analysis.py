@@ -48,7 +48,19 @@ class Analysis:
 def analyse(run: Run) -> Analysis:
     """All sections."""
     a = Analysis(run)
-    for section in (_quality, _tracking, _estimation, _latency, _base, _feet, _energy, _warmth, _drift, _forecasts, _joints):
+    for section in (
+        _quality,
+        _tracking,
+        _estimation,
+        _latency,
+        _base,
+        _feet,
+        _energy,
+        _warmth,
+        _drift,
+        _forecasts,
+        _joints,
+    ):
         section(a)
     _events(a)
     return a
@@ -123,7 +135,13 @@ def _quality(a: Analysis) -> None:
             "gaps": len(gaps), "longest_gap_s": float(spacing.max()) if len(spacing) else math.nan, "backwards": backwards,
         })  # fmt: skip
         regular = len(spacing) > 20 and usual < 0.2
-        if regular and name in ("joint_states", "imu/data", "virtual/joint_states", "physical/joint_states", "joint_commands"):
+        if regular and name in (
+            "joint_states",
+            "imu/data",
+            "virtual/joint_states",
+            "physical/joint_states",
+            "joint_commands",
+        ):
             edges = np.arange(t[0], t[-1], NS)
             if len(edges) > 2:
                 counts = np.histogram(t, edges)[0]
@@ -159,7 +177,7 @@ def _signal(a: Analysis, plot: Plot, name: str, unit: str, t: Array, y: Array, l
 
 def _tracking(a: Analysis) -> None:
     """The robot against its commands; the virtual joints against the measured ones."""
-    tables, plot = a.run.tables, Plot("Tracking", "joints, RMS over all of them", "mrad")
+    tables = a.run.tables
     numbers: dict[str, Any] = {}
     measured = tables.get("joint_states")
     commands = tables.get("joint_commands", tables.get("virtual/joint_commands"))
@@ -173,11 +191,17 @@ def _tracking(a: Analysis) -> None:
         stamps, x, y, names = pair
         error = y - x
         worst, most = _worst(error, names)
-        numbers[key] = {"rms": _rms(error), "worst_joint": worst, "worst_rms": most, "largest": float(np.nanmax(np.abs(error)))}
+        numbers[key] = {
+            "rms": _rms(error),
+            "worst_joint": worst,
+            "worst_rms": most,
+            "largest": float(np.nanmax(np.abs(error))),
+        }
+        plot = Plot("Tracking", f"joints, {words}, RMS over all of them", "mrad")
         _signal(a, plot, f"joints: {words}", "mrad", a.run.seconds(stamps), 1e3 * _row_rms(error), words)
+        a.plots.append(plot)
     if numbers:
         a.numbers["tracking"] = numbers
-        a.plots.append(plot)
 
 
 def _estimation(a: Analysis) -> None:
@@ -190,7 +214,9 @@ def _estimation(a: Analysis) -> None:
         worst, most = _worst(x - y, names)
         numbers["joints_rad"] = {"rms": _rms(x - y), "worst_joint": worst, "worst_rms": most}
         plot = Plot("Estimation error against the truth", "joints, RMS over all of them", "mrad")
-        _signal(a, plot, "joints: virtual − true", "mrad", a.run.seconds(stamps), 1e3 * _row_rms(x - y), "virtual − true")
+        _signal(
+            a, plot, "joints: virtual − true", "mrad", a.run.seconds(stamps), 1e3 * _row_rms(x - y), "virtual − true"
+        )
         a.plots.append(plot)
     odom, truth = tables.get("virtual/odom"), tables.get("ground_truth/odom")
     found = _base_errors(a.run, odom, truth) if odom is not None and truth is not None else None
@@ -240,13 +266,19 @@ def _latency(a: Analysis) -> None:
     virtual = a.run.tables.get("virtual/joint_states")
     if virtual is None or not a.run.arrivals or a.run.replayed:
         return
-    pairs = [(s, r - a.run.arrivals[s]) for s, r in zip(virtual.stamps.tolist(), virtual.received.tolist(), strict=True) if s in a.run.arrivals]
+    pairs = [
+        (s, r - a.run.arrivals[s])
+        for s, r in zip(virtual.stamps.tolist(), virtual.received.tolist(), strict=True)
+        if s in a.run.arrivals
+    ]
     ms = np.array([d for _, d in pairs]) / 1e6
     if len(ms) < 10 or not (0.0 <= np.median(ms) < 1e4):  # the recorder's clock is not the bridge's
         return
     p50, p99 = np.percentile(ms, (50, 99))
     a.numbers["latency"] = {"p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(ms.max())}
-    plot = Plot("Latency", "from the arrival of joint_states at the bridge to virtual/joint_states at the recorder", "ms")
+    plot = Plot(
+        "Latency", "from the arrival of joint_states at the bridge to virtual/joint_states at the recorder", "ms"
+    )
     _signal(a, plot, "sync latency", "ms", a.run.seconds(np.array([s for s, _ in pairs])), ms)
     a.plots.append(plot)
 
@@ -262,11 +294,15 @@ def _base(a: Analysis) -> None:
     lean = Plot("Motion", "lean of the base from upright", "deg", [Series("lean", t, tilt)])
     a.plots += [plot, lean]
     a.numbers["motion"] = {
-        "distance_m": float(np.linalg.norm(np.diff(v[:: max(1, len(v) // 5000), :2].astype(float), axis=0), axis=1).sum()),
+        "distance_m": float(
+            np.linalg.norm(np.diff(v[:: max(1, len(v) // 5000), :2].astype(float), axis=0), axis=1).sum()
+        ),
         "largest_lean_deg": float(np.nanmax(tilt)),
     }
     fallen = np.flatnonzero((tilt[1:] > 60.0) & (tilt[:-1] <= 60.0))
-    a.events += [Event(float(t[i + 1]), 2, "robot", f"the base leans {tilt[i + 1]:.0f} deg: it has fallen") for i in fallen[:20]]
+    a.events += [
+        Event(float(t[i + 1]), 2, "robot", f"the base leans {tilt[i + 1]:.0f} deg: it has fallen") for i in fallen[:20]
+    ]
 
 
 def _feet(a: Analysis) -> None:
@@ -342,7 +378,9 @@ def _drift(a: Analysis) -> None:
         return
     t = np.array([(s.time_ns - a.run.start_ns) / NS for s in drift])
     levels = np.array([float(s.level) for s in drift])
-    a.plots.append(Plot("Drift", "verdict: 0 as its model says, 1 suspected, 2 drifted", "", [Series("level", t, levels)]))
+    a.plots.append(
+        Plot("Drift", "verdict: 0 as its model says, 1 suspected, 2 drifted", "", [Series("level", t, levels)])
+    )
     worst = max(drift, key=lambda s: s.level)
     a.numbers["drift"] = {
         "worst": LEVELS[min(worst.level, 2)], "words": worst.words, "share_in_error": float((levels >= 2).mean()),

@@ -82,7 +82,9 @@ class Run:
         return offset if abs(offset) > NS // 2 else 0
 
 
-def gather(path: str, robot_description: str = "", robot_config: str = "", progress: Progress = lambda share: None) -> Run:
+def gather(
+    path: str, robot_description: str = "", robot_config: str = "", progress: Progress = lambda share: None
+) -> Run:
     """Read a recording; where it holds no outputs of the twin and the robot is known, the twin is run over it first.
 
     Raises:
@@ -209,6 +211,8 @@ def _statuses(messages: dict[str, list[tuple[int, bytes]]], notes: list[str]) ->
                 break
             for s in m.status:
                 out.append(
-                    Status(time_ns, s.name.rsplit("/", 1)[-1], int(s.level), s.message, {v.key: v.value for v in s.values})
+                    Status(
+                        time_ns, s.name.rsplit("/", 1)[-1], int(s.level), s.message, {v.key: v.value for v in s.values}
+                    )
                 )
     return sorted(out, key=lambda s: s.time_ns)

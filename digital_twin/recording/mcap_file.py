@@ -119,7 +119,12 @@ class ChunkBuilder:
         start = min(min(a[::2]) for a in self._index.values())
         end = max(max(a[::2]) for a in self._index.values())
         chunk = Chunk(
-            start, end, len(self._data), zlib.crc32(self._data), self._compressor.compress(bytes(self._data)), self._index
+            start,
+            end,
+            len(self._data),
+            zlib.crc32(self._data),
+            self._compressor.compress(bytes(self._data)),
+            self._index,
         )
         self._clear()
         return chunk
@@ -154,7 +159,9 @@ class McapFile:
         OSError: when the disk does not take it. What was written before stays whole.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, str], attachments: Sequence[tuple[str, str, bytes]] = ()) -> None:
+    def __init__(
+        self, path: Path, metadata: dict[str, str], attachments: Sequence[tuple[str, str, bytes]] = ()
+    ) -> None:
         """attachments: (name, media type, content)."""
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -166,9 +173,7 @@ class McapFile:
         head = MAGIC + encode(Header(profile="ros2", library="digital_twin"))
         for name, media_type, content in attachments:
             record = encode(Attachment(0, 0, name, media_type, content))
-            self._other_indexes += encode(
-                AttachmentIndex(len(head), len(record), 0, 0, len(content), name, media_type)
-            )
+            self._other_indexes += encode(AttachmentIndex(len(head), len(record), 0, 0, len(content), name, media_type))
             head += record
         record = encode(Metadata(name="digital_twin", metadata=metadata))
         self._other_indexes += encode(MetadataIndex(offset=len(head), length=len(record), name="digital_twin"))

@@ -109,7 +109,9 @@ class McapReader:
             try:
                 self._take(opcode, at, begin, end)
             except Exception as e:  # whatever a broken record makes its reader raise
-                self.notes.append(f"{self.path.name}: a record at byte {at} cannot be read ({type(e).__name__}); left out")
+                self.notes.append(
+                    f"{self.path.name}: a record at byte {at} cannot be read ({type(e).__name__}); left out"
+                )
             at = end
             if opcode == Opcode.FOOTER:
                 return
@@ -153,7 +155,9 @@ class McapReader:
                 self.topics[channel.id] = (channel.topic, self._schemas.get(channel.schema_id, ""))
             elif channel.id not in self._foreign:
                 self._foreign.add(channel.id)
-                self.notes.append(f"{channel.topic}: encoded as '{channel.message_encoding}', not as ROS 2 does; left out")
+                self.notes.append(
+                    f"{channel.topic}: encoded as '{channel.message_encoding}', not as ROS 2 does; left out"
+                )
         elif opcode == Opcode.HEADER:
             self._in_file_order = Header.read(stream).library == "digital_twin"
         elif opcode == Opcode.METADATA:
@@ -260,7 +264,9 @@ class McapReader:
         if raw is None:
             return []
         out = []
-        entries = [(int(at), n, int(t)) for n in chunk.index if n in numbers for t, at in self._entries(chunk, n).tolist()]
+        entries = [
+            (int(at), n, int(t)) for n in chunk.index if n in numbers for t, at in self._entries(chunk, n).tolist()
+        ]
         for at, number, t in sorted(entries):
             if 0 <= at <= len(raw) - 31:
                 end = at + 9 + _U64.unpack_from(raw, at + 1)[0]

@@ -52,7 +52,11 @@ class RecordingFolder:
     """
 
     def __init__(
-        self, path: Path, config: RecordingConfig, metadata: dict[str, str], attachments: Sequence[tuple[str, str, bytes]]
+        self,
+        path: Path,
+        config: RecordingConfig,
+        metadata: dict[str, str],
+        attachments: Sequence[tuple[str, str, bytes]],
     ) -> None:
         self.path, self._config = path, config
         self._metadata, self._attachments = metadata, attachments
@@ -322,9 +326,7 @@ def check_writable_folder(folder: Path) -> None:
         raise BagError(f"{folder}: recordings cannot be written there: permission denied")
 
 
-def _metadata_yaml(
-    files: list[tuple[str, Totals]], channels: dict[int, ChannelInfo], custom: dict[str, str]
-) -> str:
+def _metadata_yaml(files: list[tuple[str, Totals]], channels: dict[int, ChannelInfo], custom: dict[str, str]) -> str:
     start = min((t.start_ns for _, t in files), default=0)
     end = max((t.end_ns for _, t in files), default=0)
     lines = [

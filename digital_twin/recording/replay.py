@@ -87,7 +87,9 @@ class Replay:
         self.notes: list[str] = []
         self.kinds: dict[str, str] = {}
         if exact and self._journals and not self.exact:
-            self.notes.append("the journals of the nodes do not begin with the nodes; replayed in recorded order instead")
+            self.notes.append(
+                "the journals of the nodes do not begin with the nodes; replayed in recorded order instead"
+            )
 
     def _robot_settings(self, robot_description: str, robot_config: str) -> dict[str, str]:
         found = {"robot_description": robot_description, "robot_config": robot_config}
@@ -254,7 +256,9 @@ class _Exact:
         for topic, time_ns, data in self._bag.messages(topics):
             yield topic[cut:], time_ns, data
 
-    def _find(self, i: int, topic: str, key: int, ros_ns: int, outside: Iterator[tuple[str, int, bytes]]) -> bytes | None:
+    def _find(
+        self, i: int, topic: str, key: int, ros_ns: int, outside: Iterator[tuple[str, int, bytes]]
+    ) -> bytes | None:
         waiting = self._ready[i]
         while True:
             queue = waiting.get((topic, key))

@@ -23,10 +23,9 @@ STYLE = """
 * { box-sizing: border-box } body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif } main { max-width: 1100px; margin: 0 auto; padding: 24px 16px 80px }
 h1 { font-size: 24px; margin: 0 0 2px } h2 { font-size: 17px; margin: 0; display: inline }
-.sub { color: var(--soft); margin: 0 0 16px } .verdict { font-size: 17px; border-left: 5px solid var(--good) }
-.verdict.warning { border-color: var(--warn) } .verdict.error { border-color: var(--bad) }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px; margin: 12px 0;
-  overflow-x: auto } .tiles { display: flex; flex-wrap: wrap; gap: 10px } .tile { background: var(--card); flex: 1 1 150px;
+.sub { color: var(--soft); margin: 0 0 16px } .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px; margin: 12px 0;
+  overflow-x: auto } .card.verdict { font-size: 17px; border-left: 5px solid var(--good) }
+.card.verdict.warning { border-left-color: var(--warn) } .card.verdict.error { border-left-color: var(--bad) } .tiles { display: flex; flex-wrap: wrap; gap: 10px } .tile { background: var(--card); flex: 1 1 150px;
   border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px } .tile b { display: block; font-size: 20px }
 .tile span { color: var(--soft); font-size: 13px } details > summary { cursor: pointer; padding: 4px 0 }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px } th { text-align: left; color: var(--soft); font-weight: 600 }
@@ -162,8 +161,12 @@ def page(a: Analysis, verdict: tuple[int, str], title: str) -> str:
     for name, plots in sections.items():
         is_open = "" if name == "Joints" else " open"
         inside = "".join("<div class=plot></div>" for _ in plots)
-        hint = " <small>drag to zoom, wheel, shift-drag to move, double click for all</small>" if name != "Joints" else ""
-        body.append(f"<details class=card{is_open}><summary><h2>{_e(name)}</h2>{hint}</summary>{_words(a, name)}{inside}</details>")
+        hint = (
+            " <small>drag to zoom, wheel, shift-drag to move, double click for all</small>" if name != "Joints" else ""
+        )
+        body.append(
+            f"<details class=card{is_open}><summary><h2>{_e(name)}</h2>{hint}</summary>{_words(a, name)}{inside}</details>"
+        )
     body.append(_quality(a))
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
@@ -200,12 +203,18 @@ def _tiles(a: Analysis) -> str:
         tiles.append((f"{100 * base['position_rms_m']:.2f} cm", f"base error RMS over {base['distance_m']:.2f} m"))
         tiles.append((f"{base['attitude_rms_deg']:.2f} deg", "attitude error RMS"))
     if "command_error_rad" in n.get("tracking", {}):
-        tiles.append((f"{1e3 * n['tracking']['command_error_rad']['rms']:.1f} mrad", "joints behind their commands, RMS"))
+        tiles.append(
+            (f"{1e3 * n['tracking']['command_error_rad']['rms']:.1f} mrad", "joints behind their commands, RMS")
+        )
     if "energy" in n:
         tiles.append((f"{n['energy']['work_j']:.0f} J", "mechanical work"))
     tiles.append((str(sum(e.level == 2 for e in a.events)), "errors"))
     tiles.append((str(sum(e.level == 1 for e in a.events)), "warnings"))
-    return "<div class=tiles>" + "".join(f"<div class=tile><b>{_e(v)}</b><span>{_e(k)}</span></div>" for v, k in tiles) + "</div>"
+    return (
+        "<div class=tiles>"
+        + "".join(f"<div class=tile><b>{_e(v)}</b><span>{_e(k)}</span></div>" for v, k in tiles)
+        + "</div>"
+    )
 
 
 def _timeline(a: Analysis) -> str:
@@ -229,17 +238,36 @@ def _words(a: Analysis, section: str) -> str:
     """What a section says before its plots."""
     n, rows = a.numbers, []
     if section == "Tracking":
-        for key, what in (("command_error_rad", "measured against commanded"), ("residual_rad", "virtual against measured")):
+        for key, what in (
+            ("command_error_rad", "measured against commanded"),
+            ("residual_rad", "virtual against measured"),
+        ):
             if key in n.get("tracking", {}):
                 x = n["tracking"][key]
-                rows.append((what, f"{1e3 * x['rms']:.3g} mrad RMS; worst {x['worst_joint']} with {1e3 * x['worst_rms']:.3g} mrad RMS; at most {1e3 * x['largest']:.3g} mrad"))
+                rows.append(
+                    (
+                        what,
+                        f"{1e3 * x['rms']:.3g} mrad RMS; worst {x['worst_joint']} with {1e3 * x['worst_rms']:.3g} mrad RMS; at most {1e3 * x['largest']:.3g} mrad",
+                    )
+                )
     if section == "Energy":
         e = n["energy"]
-        rows.append(("work", f"{e['work_j']:.1f} J done, {e['absorbed_j']:.1f} J absorbed, {e['mean_power_w']:.1f} W on average, {e['peak_power_w']:.0f} W at most; most by {e['busiest_joint']}"))
+        rows.append(
+            (
+                "work",
+                f"{e['work_j']:.1f} J done, {e['absorbed_j']:.1f} J absorbed, {e['mean_power_w']:.1f} W on average, {e['peak_power_w']:.0f} W at most; most by {e['busiest_joint']}",
+            )
+        )
         if "cost_of_transport" in e:
             rows.append(("cost of transport", f"{e['cost_of_transport']:.2f}"))
     if section == "Forecasts" and "forecast" in n:
-        rows += [(f"{r['horizon_s']:g} s ahead", f"{1e3 * r['rmse_rad']:.2f} mrad RMSE; were nothing to move {1e3 * r['persistence_rad']:.2f}; skill {r['skill']:.2f}") for r in n["forecast"]["by_horizon"]]
+        rows += [
+            (
+                f"{r['horizon_s']:g} s ahead",
+                f"{1e3 * r['rmse_rad']:.2f} mrad RMSE; were nothing to move {1e3 * r['persistence_rad']:.2f}; skill {r['skill']:.2f}",
+            )
+            for r in n["forecast"]["by_horizon"]
+        ]
     if section == "Drift" and "drift" in n:
         rows.append(("verdict", f"{n['drift']['worst']}: {n['drift']['words'] or 'nothing to say'}"))
     return "<table>" + "".join(f"<tr><th>{_e(k)}<td>{_e(v)}" for k, v in rows) + "</table>" if rows else ""

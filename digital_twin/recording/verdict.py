@@ -30,13 +30,19 @@ def verdict(a: Analysis) -> tuple[int, str]:
     skill = [r for r in n.get("forecast", {}).get("by_horizon", []) if r["horizon_s"] >= 0.5]
     if skill:
         better = "better" if skill[0]["skill"] > 0 else "no better"
-        said.append(f"Forecasts {skill[0]['horizon_s']:g} s ahead were {better} than to say that nothing moves (skill {skill[0]['skill']:.2f}).")
+        said.append(
+            f"Forecasts {skill[0]['horizon_s']:g} s ahead were {better} than to say that nothing moves (skill {skill[0]['skill']:.2f})."
+        )
     if "energy" in n:
         said.append(f"The motors did {n['energy']['work_j']:.0f} J of work.")
     trouble = _trouble(a)
     if trouble or errors:
         level = max(level, 2 if errors else 1)
-    happened = f"{errors} error{'s' * (errors != 1)} and {warnings} warning{'s' * (warnings != 1)} were told" if errors or warnings else ""
+    happened = (
+        f"{errors} error{'s' * (errors != 1)} and {warnings} warning{'s' * (warnings != 1)} were told"
+        if errors or warnings
+        else ""
+    )
     if happened or trouble:
         said.append("; ".join([happened, *trouble][not happened :]).capitalize() + ".")
     else:
@@ -78,7 +84,11 @@ def _trouble(a: Analysis) -> list[str]:
     elif joints["gaps"]:
         out.append(f"joint states have {joints['gaps']} gaps, the longest {1e3 * joints['longest_gap_s']:.0f} ms")
     bad = quality.get("joint_states", {})
-    for key, words in (("not_finite", "are not numbers"), ("duplicate_stamps", "repeat a stamp"), ("late_stamps", "come late")):
+    for key, words in (
+        ("not_finite", "are not numbers"),
+        ("duplicate_stamps", "repeat a stamp"),
+        ("late_stamps", "come late"),
+    ):
         if bad.get(key):
             out.append(f"{bad[key]} joint states {words}")
     back = sum(t["backwards"] for t in quality["topics"])
