@@ -11,7 +11,7 @@ from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
-from digital_twin.recording.recording import RecordingConfig
+from digital_twin.recording.folder import RecordingConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from digital_twin.bags import Bag
 from digital_twin.cli.report import check_writable, write_report
 from digital_twin.core.config import flatten, load_yaml
 from digital_twin.recording.check import Agreement, Check, first_of
-from digital_twin.recording.recording import Recording, RecordingConfig, check_writable_folder, free_name
+from digital_twin.recording.folder import RecordingConfig
+from digital_twin.recording.recording import Recording, check_writable_folder, free_name
 from digital_twin.recording.replay import Outcome, Replay
 from digital_twin.settings import SETTINGS
 from digital_twin.system import check_parameter_file

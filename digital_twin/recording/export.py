@@ -79,15 +79,16 @@ def export(path: str, to: str, output: str = "", rate: float = 0.0, topics: Sequ
 
 def _library(to: str) -> Any:
     try:
-        if to == "parquet":
-            import pyarrow as library
-            import pyarrow.parquet
-        else:
-            import h5py as library
+        if to == "hdf5":
+            import h5py
+
+            return h5py
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
     except ImportError as e:
         package = {"parquet": "pyarrow", "hdf5": "h5py"}[to]
         raise TwinError(f"--to {to} needs {package}, which is not installed: pip install {package}") from e
-    return library
+    return arrow, parquet
 
 
 def table_of(bag: Bag, rate: float, topics: Sequence[str] | None) -> tuple[Array, NDArray[np.int64], list[Column]]:
@@ -172,7 +173,8 @@ def _sampled(stamps: NDArray[np.int64], values: Array, at: NDArray[np.int64], he
     )
 
 
-def _write_parquet(arrow: Any, path: Path, time: Array, stamps: NDArray[np.int64], columns: list[Column], about: dict[str, str]) -> None:  # fmt: skip
+def _write_parquet(library: Any, path: Path, time: Array, stamps: NDArray[np.int64], columns: list[Column], about: dict[str, str]) -> None:  # fmt: skip
+    arrow, parquet = library
     fields = [
         arrow.field("time", arrow.float64(), metadata={"unit": "s"}),
         arrow.field("stamp", arrow.int64(), metadata={"unit": "ns"}),
@@ -182,7 +184,7 @@ def _write_parquet(arrow: Any, path: Path, time: Array, stamps: NDArray[np.int64
     data = arrow.Table.from_arrays(
         [arrow.array(x) for x in (time, stamps, *(c.values for c in columns))], schema=schema
     )
-    arrow.parquet.write_table(data, path, compression="zstd")
+    parquet.write_table(data, path, compression="zstd")
 
 
 def _write_hdf5(h5: Any, path: Path, time: Array, stamps: NDArray[np.int64], columns: list[Column], about: dict[str, str]) -> None:  # fmt: skip

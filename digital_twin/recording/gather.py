@@ -12,9 +12,10 @@ import numpy as np
 
 from digital_twin.bags import Bag, namespace_of
 from digital_twin.core.errors import TwinError
+from digital_twin.recording.folder import RecordingConfig
 from digital_twin.recording.identity import CONFIG, URDF
 from digital_twin.recording.mcap_reader import Times
-from digital_twin.recording.recording import Recording, RecordingConfig
+from digital_twin.recording.recording import Recording
 from digital_twin.recording.replay import Replay
 from digital_twin.recording.tables import LABELLED, Table, read_tables
 from digital_twin.recording.typed import deserialize, int64_multi_array

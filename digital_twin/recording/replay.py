@@ -225,6 +225,7 @@ class _Exact:
             self._ready[i][topic, key_of(data)].append(data)
 
     def run(self, progress: Callable[[float], None]) -> None:
+        """All events, one after the other."""
         total = len(self._events)
         outside = self._outside()
         self._read_ns = 0

@@ -147,6 +147,7 @@ class _Collector:
         self.malformed = 0
 
     def add(self, batch: Batch) -> None:
+        """Take messages of the topic."""
         times, rows = batch.times, batch.rows
         while len(times):
             if rows.shape[1] < 12 or bytes(rows[0, :4]) != LITTLE_ENDIAN:
@@ -195,6 +196,7 @@ class _Collector:
         self._pieces.append((stamps, times, tuple(layout.names[i] for i in keep), kept))
 
     def table(self) -> Table:
+        """All that were taken."""
         names: dict[str, int] = {}
         for _, _, columns, _ in self._pieces:
             for name in columns:
