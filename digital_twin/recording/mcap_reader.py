@@ -96,26 +96,28 @@ class McapReader:
     # The records of the file
 
     def _walk(self) -> None:
+        if not self._walk_to_the_end() and self._chunks:
+            self._chunks[-1].index = {}  # it may be cut off too: made anew from what is in the chunk
+
+    def _walk_to_the_end(self) -> bool:
         size, at = len(self._map), len(MAGIC)
         if self._map[:at] != MAGIC:
             raise BagError(f"{self.path}: not a rosbag2 recording: it does not begin as an MCAP file does")
         while at + _RECORD.size <= size:
             opcode, length = _RECORD.unpack_from(self._map, at)
             begin, end = at + _RECORD.size, at + _RECORD.size + length
-            if end > size or not 0x01 <= opcode <= 0x0F:
-                if self._map[at : at + len(MAGIC)] != MAGIC:
-                    self.notes.append(f"{self.path.name} breaks off at byte {at} of {size}; what is before it is used")
-                return
+            if end > size or opcode == 0:
+                break
             try:
                 self._take(opcode, at, begin, end)
             except Exception as e:  # whatever a broken record makes its reader raise
-                self.notes.append(
-                    f"{self.path.name}: a record at byte {at} cannot be read ({type(e).__name__}); left out"
-                )
+                name = type(e).__name__
+                self.notes.append(f"{self.path.name}: a record at byte {at} cannot be read ({name}); left out")
             at = end
             if opcode == Opcode.FOOTER:
-                return
+                return True
         self.notes.append(f"{self.path.name} breaks off at byte {at} of {size}; what is before it is used")
+        return False
 
     def _take(self, opcode: int, at: int, begin: int, end: int) -> None:
         if opcode == Opcode.CHUNK:
@@ -270,9 +272,15 @@ class McapReader:
         for at, number, t in sorted(entries):
             if 0 <= at <= len(raw) - 31:
                 end = at + 9 + _U64.unpack_from(raw, at + 1)[0]
-                if raw[at] == Opcode.MESSAGE and end <= len(raw):
+                if raw[at] == Opcode.MESSAGE and at + 31 <= end <= len(raw):
                     out.append((t, number, raw[at + 31 : end]))
+        self._note_lost(chunk, len(entries) - len(out))
         return out
+
+    def _note_lost(self, chunk: _Chunk, lost: int) -> None:
+        note = f"{self.path.name}: the index of the chunk at byte {chunk.at} is damaged; {lost} messages are lost"
+        if lost and note not in self.notes:
+            self.notes.append(note)
 
     def batches(self, numbers: set[int]) -> Iterator[tuple[int, Times, Bytes]]:
         """Channel, times (n,) and bytes (n, size) of the messages of a chunk that are of one channel and size."""
@@ -284,12 +292,13 @@ class McapReader:
             data = np.frombuffer(raw, dtype=np.uint8)
             for number in sorted(wanted):
                 entries = self._entries(chunk, number)
-                times, at = entries[:, 0], entries[:, 1]
+                times, at, all_of_it = entries[:, 0], entries[:, 1], len(entries)
                 inside = (at >= 0) & (at <= len(data) - 31)
                 if not inside.all():
                     times, at = times[inside], at[inside]
                 sizes = data[at[:, None] + np.arange(1, 9)].view("<i8")[:, 0] - 22
                 good = (data[at] == Opcode.MESSAGE) & (sizes >= 0) & (at + 31 + sizes <= len(data))
+                self._note_lost(chunk, all_of_it - int(good.sum()))
                 for size in np.unique(sizes[good]).tolist():
                     same = good & (sizes == size)
                     yield number, times[same], data[at[same][:, None] + np.arange(31, 31 + size)]
