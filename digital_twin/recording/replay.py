@@ -33,6 +33,7 @@ NODES = ("physical_bridge", "twin_synchronizer", "drift_monitor")
 MADE_BY_US = ("physical/", "virtual/", "twin/", "tf", "tf_static", "clock", "rosout", "parameter_events", "diagnostics")
 FROM_OTHERS = ("virtual/joint_commands",)
 AHEAD_NS = 10_000_000_000  # how far apart in a recording messages and events of one time may be
+LEAP_NS = 1_000_000_000  # a clock that goes back so far has been set
 Events = NDArray[np.int64]
 Sink = Callable[[str, int, bytes], None]
 
@@ -149,9 +150,10 @@ class Replay:
         inputs = self._inputs(set(bus.handlers))
         cut = len(self._prefix)
         for topic, time_ns, data in self.bag.messages(inputs):
-            if time_ns > bus.now_ns:
-                bus.advance(min(time_ns, bus.now_ns + AHEAD_NS))  # a clock that leaps does not ring all timers between
-                bus.now_ns = bus.steady_ns = time_ns
+            if -LEAP_NS < time_ns - bus.now_ns < AHEAD_NS:
+                bus.advance(max(time_ns, bus.now_ns))
+            else:
+                bus.leap(time_ns)
             bus.deliver(topic[cut:], data)
             outcome.messages += 1
             if outcome.messages % 1024 == 0:

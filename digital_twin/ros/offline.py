@@ -78,6 +78,12 @@ class Bus:
             self.settle()
         self.now_ns = self.steady_ns = now_ns
 
+    def leap(self, now_ns: int) -> None:
+        """It is another time, without any having passed: timers keep their distance."""
+        for timer in self.timers:
+            timer.due += now_ns - self.now_ns
+        self.now_ns = self.steady_ns = now_ns
+
 
 class Offline(TwinNode[Any]):
     """Comes between a node and TwinNode. Subclasses made by `offline` have `bus`, `given` and `lone`.
