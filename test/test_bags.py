@@ -26,6 +26,17 @@ def write(path, plugin, count=20):
     return path
 
 
+def read_all(path):
+    """What can be read, and what is said about the rest, whether as notes or as an error."""
+    try:
+        with Bag(path) as bag:
+            got = list(bag.messages())
+            assert sum(len(b.times) for b in bag.batches(bag.topics)) == len(got)
+            return got, "; ".join(bag.notes)
+    except BagError as e:
+        return [], str(e)
+
+
 @pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_both_storages_give_back_the_messages(tmp_path, plugin):
     with Bag(write(tmp_path / "bag", plugin)) as bag:
@@ -55,14 +66,9 @@ def test_what_is_before_a_cut_is_read_and_the_cut_is_noted(tmp_path, seed):
     read = []
     for cut in sorted([0, 1, 8, 100, *rng.integers(0, len(whole), 6)]):
         path.write_bytes(whole[:cut])
-        try:
-            with Bag(path) as bag:
-                got = list(bag.messages())
-                assert "breaks off" in " ".join(bag.notes)
-                assert sum(t.count for t in bag.topics.values()) == len(got)
-        except BagError as e:
-            assert "x.mcap" in str(e) and "\n" not in str(e)
-            got = []
+        got, said = read_all(path)
+        assert "x.mcap" in said and "\n" not in said
+        assert not got or "breaks off" in said
         assert got == all_of_it[: len(got)]
         read.append(len(got))
     assert read == sorted(read) and read[0] == 0 and read[-1] > 0
@@ -83,14 +89,9 @@ def test_flipped_bytes_cost_what_they_are_in_and_never_more_than_an_error(tmp_pa
     for place in rng.integers(8, len(whole), 5):
         whole[place] ^= int(rng.integers(1, 256))
     (tmp_path / "x.mcap").write_bytes(whole)
-    try:
-        with Bag(tmp_path / "x.mcap") as bag:
-            got = [data for _, _, data in bag.messages()]
-            assert set(got) <= set(sent)
-            assert sum(len(b.times) for b in bag.batches(bag.topics)) == len(got)
-            assert len(got) == 400 or bag.notes, "what is lost is said"
-    except BagError as e:
-        assert "\n" not in str(e)
+    got, said = read_all(tmp_path / "x.mcap")
+    assert {data for _, _, data in got} <= set(sent)
+    assert len(got) == 400 or (said and "\n" not in said), "what is lost is said"
 
 
 def test_a_cut_sqlite_recording_is_used_or_refused_in_one_line(tmp_path):
@@ -99,12 +100,8 @@ def test_a_cut_sqlite_recording_is_used_or_refused_in_one_line(tmp_path):
     whole = file.read_bytes()
     for share in (0.0, 0.1, 0.5, 0.9):
         file.write_bytes(whole[: int(share * len(whole))])
-        try:
-            with Bag(folder) as bag:
-                n = len(list(bag.messages()))
-                assert n == 2000 or bag.notes
-        except BagError as e:
-            assert "\n" not in str(e) and "bag" in str(e)
+        got, said = read_all(folder)
+        assert len(got) == 2000 or (said and "\n" not in said)
 
 
 def test_files_are_known_by_their_content(tmp_path):
@@ -117,12 +114,19 @@ def test_files_are_known_by_their_content(tmp_path):
 
 def test_a_folder_whose_metadata_are_gone_or_wrong_is_read_by_its_files(tmp_path):
     folder = write(tmp_path / "bag", StoragePlugin.MCAP)
-    for text in (None, "", "a: [", "rosbag2_bagfile_information: 3", "rosbag2_bagfile_information: {relative_file_paths: [gone.mcap]}"):
+    for text in (
+        None,
+        "",
+        "a: [",
+        "rosbag2_bagfile_information: 3",
+        "rosbag2_bagfile_information: {relative_file_paths: [gone.mcap]}",
+    ):
         (folder / "metadata.yaml").unlink(missing_ok=True)
         if text is not None:
             (folder / "metadata.yaml").write_text(text)
         with Bag(folder) as bag:
-            assert len(list(bag.messages())) == 20 and "metadata.yaml" in bag.notes[0] or "gone.mcap" in bag.notes[0]
+            assert len(list(bag.messages())) == 20
+            assert "metadata.yaml" in bag.notes[0] or "gone.mcap" in bag.notes[0]
 
 
 def test_a_foreign_encoding_is_named_and_left_out(tmp_path):

@@ -1,6 +1,7 @@
 """The twin run over a recording: the same bytes each time, those that were recorded, and where not, where."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -130,9 +131,9 @@ def test_the_real_walk_twice_the_same_and_as_accurate_as_live():
     command = [sys.executable, "-m", "digital_twin", "replay", str(ICUB), "--fast", "--robot-description", URDF]
     digests = []
     for seed in ("1", "2"):
-        import os
-
-        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": seed})
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
         assert done.returncode == 0, done.stderr
         digests.append(done.stdout.split("SHA-256 ")[1].split()[0])
     assert digests[0] == digests[1]
@@ -160,7 +161,11 @@ def test_missing_topics_and_clocks_that_jump_do_not_stop_it(tmp_path):
     store = get_typestore(Stores.ROS2_JAZZY)
     for name, topics, leap in (("joints", {"/joint_states"}, 0), ("leap", None, 3600 * 10**9)):
         with Bag(ICUB) as bag, Writer(tmp_path / name, version=9, storage_plugin=StoragePlugin.MCAP) as w:
-            to = {t.name: w.add_connection(t.name, t.kind, typestore=store) for t in bag.topics.values() if topics is None or t.name in topics}
+            to = {
+                t.name: w.add_connection(t.name, t.kind, typestore=store)
+                for t in bag.topics.values()
+                if topics is None or t.name in topics
+            }
             for k, (topic, t, data) in enumerate(bag.messages(to)):
                 w.write(to[topic], t + (leap if 2000 < k < 4000 else 0), data)
         with Bag(tmp_path / name) as bag:
@@ -174,12 +179,23 @@ def test_without_joint_states_it_says_what_there_is(tmp_path):
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as w:
         c = w.add_connection("/chatter", "std_msgs/msg/String", typestore=store)
         w.write(c, 1, b"\0\1\0\0\2\0\0\0a\0")
-    with Bag(tmp_path / "bag") as bag, pytest.raises(BagError, match="no joint_states in it.*/chatter"):
+    with Bag(tmp_path / "bag") as bag, pytest.raises(BagError, match=r"no joint_states in it.*/chatter"):
         Replay(bag)
 
 
 def test_what_came_of_it_is_written_as_json_and_as_a_recording(recording, tmp_path):
-    command = [sys.executable, "-m", "digital_twin", "replay", str(recording), "--fast", "--json", str(tmp_path / "r.json"), "--write", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "digital_twin",
+        "replay",
+        str(recording),
+        "--fast",
+        "--json",
+        str(tmp_path / "r.json"),
+        "--write",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     r = json.loads((tmp_path / "r.json").read_text())

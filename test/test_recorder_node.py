@@ -39,7 +39,12 @@ def subscribed(r, *topics):
 
 
 def test_every_message_published_is_recorded_once_and_in_order(tmp_path):
-    topics = {"joint_states": JointState, "imu/data": Imu, "virtual/odom": Odometry, "physical/joint_states": JointState}
+    topics = {
+        "joint_states": JointState,
+        "imu/data": Imu,
+        "virtual/odom": Odometry,
+        "physical/joint_states": JointState,
+    }
     with rig(Recorder, folder=str(tmp_path), name="run", recording__min_free=0.0) as r:
         for topic, kind in topics.items():
             r.publisher(kind, topic)
@@ -66,7 +71,9 @@ def test_every_message_published_is_recorded_once_and_in_order(tmp_path):
 
 
 def test_topics_can_be_chosen_and_latched_ones_are_caught(tmp_path):
-    with rig(Recorder, folder=str(tmp_path), name="run", topics=["twin/model", "/other/*"], recording__min_free=0.0) as r:
+    with rig(
+        Recorder, folder=str(tmp_path), name="run", topics=["twin/model", "/other/*"], recording__min_free=0.0
+    ) as r:
         r.publisher(String, "twin/model", LATCHED).publish(String(data="before"))
         r.publisher(JointState, "other/joint_states")
         r.publisher(JointState, "joint_states")
@@ -98,7 +105,9 @@ def verdict(level, words=""):
     ],
 )
 def test_what_goes_wrong_makes_one_snapshot_each_time(tmp_path, topic, well, alarm, reason):
-    with rig(Recorder, folder=str(tmp_path), name="run", continuous=False, snapshot_tail=0.1, recording__min_free=0.0) as r:
+    with rig(
+        Recorder, folder=str(tmp_path), name="run", continuous=False, snapshot_tail=0.1, recording__min_free=0.0
+    ) as r:
         kind = type(alarm)
         r.publisher(kind, topic)
         subscribed(r, topic)

@@ -48,7 +48,9 @@ def test_rosbags_and_mcap_read_it_back_whole(tmp_path):
     assert (r.written, r.lost, r.trouble) == (1000, 0, "")
     with Reader(tmp_path / "run") as bag:
         got = [(c.topic, t, bytes(d)) for c, t, d in bag.messages()]
-        assert bag.message_count == 1000 and bag.connections[0].msgdef.data.startswith("std_msgs/Header header\nstring[] name")
+        assert bag.message_count == 1000 and bag.connections[0].msgdef.data.startswith(
+            "std_msgs/Header header\nstring[] name"
+        )
     assert got == [("/joint_states", 10**18 + k * 5_000_000, message(k)) for k in range(1000)]
     with (tmp_path / "run/run_0.mcap").open("rb") as f:
         reader = make_reader(f, validate_crcs=True)
@@ -237,7 +239,9 @@ def test_the_last_minute_is_bounded_in_time_and_memory_and_written_on_demand(tmp
 
 
 def test_memory_of_the_last_minute_is_bounded(tmp_path):
-    r = Recording(tmp_path / "run", RecordingConfig(min_free=0.0, keep_size=1.0, flush_period=0.05), {}, continuous=False)
+    r = Recording(
+        tmp_path / "run", RecordingConfig(min_free=0.0, keep_size=1.0, flush_period=0.05), {}, continuous=False
+    )
     number = r.declare("/a", KIND)
     rng = np.random.default_rng(0)
     for k in range(200):
@@ -273,6 +277,10 @@ def test_any_messages_come_back(tmp_path_factory, messages):
     f.close()
     with Bag(path) as bag:
         assert list(bag.messages()) == [(f"/t{n}", t, d) for n, t, d in messages], "in the order of arrival"
-        tables = [(b.topic, t, row.tobytes()) for b in bag.batches(bag.topics) for t, row in zip(b.times.tolist(), b.rows, strict=True)]
+        tables = [
+            (b.topic, t, row.tobytes())
+            for b in bag.batches(bag.topics)
+            for t, row in zip(b.times.tolist(), b.rows, strict=True)
+        ]
         assert sorted(tables) == sorted((f"/t{n}", t, d) for n, t, d in messages)
         assert {t: len(x) for t, x in bag.times().items()} == {t: x.count for t, x in bag.topics.items()}

@@ -75,7 +75,7 @@ class Plot {
     c.addEventListener('pointerleave', () => { this.mouse = null; this.draw() });
     c.addEventListener('dblclick', () => this.zoom(null));
   }
-  visible() { return this.box.offsetParent !== null }
+  visible() { return this.box.closest('details').open }
   load() { if (!this.lines) this.lines = this.spec.series.map(s => ({name: s.name, t: numbers(s.t), y: numbers(s.y)})); }
   whole() { this.load(); let a = Infinity, b = -Infinity;
     for (const s of this.lines) if (s.t.length) { a = Math.min(a, s.t[0]); b = Math.max(b, s.t[s.t.length - 1]) }
