@@ -19,7 +19,13 @@ def deserialize(data: bytes, kind: str) -> Any:
         BagError: when its type is not known or the bytes are no message of it.
     """
     try:
-        return typestore().deserialize_cdr(data, kind)
+        if data[:2] not in (b"\0\0", b"\0\1"):
+            raise ValueError("not CDR")
+        store = typestore()
+        known = store.get_msgdef(kind)
+        read = known.deserialize_cdr_le if data[1] else known.deserialize_cdr_be
+        # Not by deserialize_cdr, which minds bytes after the end: rclpy leaves some where sequences are in sequences.
+        return read(data[4:], 0, known.cls, store)[0]
     except Exception as e:  # KeyError, struct.error, AssertionError, UnicodeDecodeError …
         raise BagError(f"a message is no {kind}: {one_line(e)}") from e
 

@@ -15,6 +15,7 @@ from rclpy.serialization import serialize_message
 
 from digital_twin.core.config import build, unflatten
 from digital_twin.recording.message_types import typestore
+from digital_twin.recording.typed import deserialize
 from digital_twin.ros.journal import unique
 from digital_twin.ros.node import TwinNode
 
@@ -126,8 +127,7 @@ class Offline(TwinNode[Any]):
 
         def publish(message: Any) -> None:
             if not isinstance(message, bytes):
-                store = typestore()
-                message = bytes(store.serialize_cdr(store.deserialize_cdr(serialize_message(message), kind), kind))
+                message = bytes(typestore().serialize_cdr(deserialize(bytes(serialize_message(message)), kind), kind))
             self.bus.publish(topic, message)
 
         return SimpleNamespace(publish=publish, get_subscription_count=lambda: 1)
