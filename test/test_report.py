@@ -282,7 +282,7 @@ def test_autocorrelated_samples_count_for_less():
 def test_the_test_errs_as_often_as_it_says():
     """Same means, ρ = 0.95: p < 0.05 in about 5 % of runs. Without the correction it would be most of them."""
     rng = np.random.default_rng(1)
-    p = np.array([compare_means(ar1(rng, 3000, 0.95), ar1(rng, 3000, 0.95)).p for _ in range(400)])
+    p = np.array([compare_means(ar1(rng, 3000, 0.95), ar1(rng, 3000, 0.95)).p for _ in range(200)])
     assert 0.01 < (p < 0.05).mean() < 0.12
     inside = [
         d.low <= 0.5 <= d.high
