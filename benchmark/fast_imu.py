@@ -28,7 +28,7 @@ def measure(a: argparse.Namespace) -> list[Row]:
     stamps = stamps[stamps > stamps[0] + 4_000_000_000]
     ms = np.array([arrivals[int(t)] - int(t) for t in stamps]) / 1e6
     tenth = len(ms) // 10
-    expected = (stamps[-1] - stamps[0]) / 2e6
+    expected = float(stamps[-1] - stamps[0]) / 2e6
     return [
         Row("stamp to virtual state, p50", float(np.median(ms)), "ms", 5.0),
         Row("stamp to virtual state, p99", float(np.percentile(ms, 99)), "ms", 5.0),

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
+from digital_twin.core.ensemble import EnsembleConfig
+from digital_twin.core.forecaster import FIDELITIES, ForecastConfig
+from digital_twin.core.foresight import ForesightConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
@@ -90,6 +93,28 @@ class ScriptSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
+class PredictorSettings(RobotSettings, ForecastConfig):
+    """physics_predictor"""
+
+    world: str = param("", "path of an SDF world, or the name of one of the package's; empty: a bare level floor")
+    rate: float = param(10.0, "of forecasts", unit="Hz", low=0.1, high=200)
+    ensemble_rate: float = param(
+        2.0, "of ensembles; one more is made at once when the forecast falls", unit="Hz", low=0, high=50
+    )
+    commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
+    trajectory_topic: str = param("virtual/joint_trajectory", "where a source says what it is going to command")
+    step_down: bool = param(True, "lower the fidelity when forecasts take too long for their rate")
+    nice: int = param(10, "how far the process yields to others", low=0, high=19)
+    predict_fidelity: str = param(
+        "", "of the forecast that ~/predict makes; empty: that of the others", choices=("", *FIDELITIES), live=True
+    )
+    predict_horizon: float = param(0.0, "of that forecast; 0: that of the others", unit="s", low=0, high=60, live=True)
+    failures: str = param("", "folder for states whose simulation diverged; empty: ~/.ros/digital_twin")
+    ensemble: EnsembleConfig = param(EnsembleConfig)
+    warnings: ForesightConfig = param(ForesightConfig)
+
+
+@dataclass(frozen=True)
 class BagPlayerSettings:
     """bag_player"""
 
@@ -127,6 +152,7 @@ SETTINGS: dict[str, type] = {
     "twin_synchronizer": SynchronizerSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
+    "physics_predictor": PredictorSettings,
     "bag_player": BagPlayerSettings,
     "recorder": RecorderSettings,
 }

@@ -17,8 +17,6 @@ from digital_twin.core.scene import FORCE, INERTIAL, WORLD_GROUP
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
-# MuJoCo would write MUJOCO_LOG.TXT into the working directory; that a simulation diverges is noticed by its state.
-mujoco.set_mju_user_warning(lambda _: None)
 
 
 @dataclass

@@ -131,13 +131,13 @@ def rot_z(yaw: float) -> Array:
 
 
 def wxyz_from_xyzw(q: ArrayLike) -> Array:
-    """ROS quaternion (x, y, z, w) to MuJoCo's (w, x, y, z)."""
-    return np.asarray(q, dtype=float)[[3, 0, 1, 2]]
+    """ROS quaternions (…, 4), x y z w, to MuJoCo's (w, x, y, z)."""
+    return np.asarray(q, dtype=float)[..., [3, 0, 1, 2]]
 
 
 def xyzw_from_wxyz(q: ArrayLike) -> Array:
-    """MuJoCo quaternion (w, x, y, z) to ROS's (x, y, z, w)."""
-    return np.asarray(q, dtype=float)[[1, 2, 3, 0]]
+    """MuJoCo quaternions (…, 4), w x y z, to ROS's (x, y, z, w)."""
+    return np.asarray(q, dtype=float)[..., [1, 2, 3, 0]]
 
 
 def gravity_tilt(accel: ArrayLike) -> Array:

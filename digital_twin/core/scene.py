@@ -15,6 +15,8 @@ from digital_twin.core.world import World, add_world
 WORLD_GROUP, SHAPE_GROUP, VISUAL_GROUP = 0, 3, 2
 INERTIAL = ("GYRO", "ACCELEROMETER")
 FORCE = ("FORCE", "TORQUE")
+# MuJoCo would write MUJOCO_LOG.TXT into the working directory; that a simulation diverges is noticed by its state.
+mujoco.set_mju_user_warning(lambda _: None)
 _POS_VEL_FF = 7  # inputs of MuJoCo's pid actuator: position, velocity, feed-forward
 
 

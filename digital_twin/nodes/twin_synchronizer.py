@@ -47,6 +47,8 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             f"{kind}/{name}" for kind in ("acceleration", "q_var", "qd_var", "qdd_var") for name in model.joint_names
         ]
         self._details_out = self.talk_labelled("virtual/joint_details", labels)
+        feet = [f"contact/{f.name}" for f in robot.config.feet]
+        self._contacts_out = self.talk_labelled("virtual/contacts", [*feet, "initialised"])
         if s.now_rate > 0.0:
             self._now_out = StateTopics(self, "virtual/now", model.joint_names, model.base_frame)
             self.every(1.0 / s.now_rate, self._publish_now)
@@ -143,6 +145,8 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         return True
 
     def _publish(self, state: VirtualState) -> None:
+        b = state.base
+        self._contacts_out(state.stamp_ns, lambda: np.array([*b.contacts, b.initialised], dtype=float))
         self._state_out.publish(state)
         self._innovations_out(state.stamp_ns, lambda: self._core.innovations.latest)
         self._details_out(state.stamp_ns, lambda: self._core.joint_details(state))

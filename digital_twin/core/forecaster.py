@@ -1,0 +1,242 @@
+"""What the robot will do next: forecasts of several fidelities from one synchronized state.
+
+`kinematic` goes on with speeds; `rigid_body` simulates the joints with the feet held where they stand; `contact` is the
+whole of MuJoCo. docs/prediction.md has the equations and what each costs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.base_state import BaseState
+from digital_twin.core.command_plan import CommandPlan, Controller, SetPoints
+from digital_twin.core.config import param
+from digital_twin.core.errors import TwinError, unknown
+from digital_twin.core.forecast_model import STATE, ForecastModel, Motion
+from digital_twin.core.ground import Ground
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import Joints, RobotConfig
+from digital_twin.core.rotation import exp_so3
+from digital_twin.core.world import World
+
+FIDELITIES = ("kinematic", "rigid_body", "contact")
+GRAVITY = 9.81
+FASTEST = 1000.0  # [rad/s] and [m/s]; what moves faster is no robot
+
+
+@dataclass(frozen=True)
+class ForecastConfig:
+    """Forecasts."""
+
+    fidelity: str = param("contact", "of the regular forecasts", choices=FIDELITIES)
+    horizon: float = param(1.0, "how far ahead", unit="s", low=0.02, high=60)
+    timestep: float = param(0.002, "of the physics", unit="s", low=0.0002, high=0.01)
+    resolution: float = param(0.02, "between two points of a forecast", unit="s", low=0.001, high=1)
+    plan: str = param(
+        "auto", "which commands are assumed: hold (the last), trend (the last goes on at its speed), trajectory (the one "
+        "being executed), auto (a trajectory if there is one, else trend)", choices=("auto", "hold", "trend", "trajectory"),
+    )  # fmt: skip
+    trend_time: float = param(0.2, "for how long a command goes on at its speed", unit="s", low=0.01, high=5)
+    command_delay: float = param(0.003, "from a command to its torque", unit="s", low=0, high=0.1)
+    slope: float = param(0.01, "standard deviation of the ground's slope", unit="rad", low=0, high=0.5)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One forecast, in odom.
+
+    stamp_ns: of the state that it starts from. times [s] (k,) from there, motion: of shape (k, …). set_points: (k, n)
+    each, those assumed. fidelity, assumed, version: what it was made with. start: MuJoCo's full physics state and
+    controls: the steps' controls (s, nu), in order to make it again; empty for `kinematic`.
+    """
+
+    stamp_ns: int
+    times: Array
+    motion: Motion
+    set_points: SetPoints
+    fidelity: str
+    assumed: str
+    version: str
+    start: Array = field(repr=False)
+    controls: Array = field(repr=False)
+
+
+class DivergedError(TwinError):
+    """A simulation that went astray. `state`, `controls`: what it began with, to make it again."""
+
+    def __init__(self, text: str, state: Array, controls: Array) -> None:
+        super().__init__(text)
+        self.state, self.controls = state, controls
+
+
+class Forecaster:
+    """Makes forecasts of one robot with one model. Not thread-safe: one per thread.
+
+    Attributes:
+        models: the compiled model of each fidelity that simulates.
+        ground: what is known of the ground; the caller feeds it.
+    """
+
+    def __init__(
+        self, model: RobotModel, robot: RobotConfig, joints: Joints, config: ForecastConfig, world: World | None = None
+    ) -> None:
+        """Raises: DescriptionError when the model does not compile."""
+        self.model, self.robot, self.config = model, robot, config
+        contact = ForecastModel(model, robot, joints, world, config.timestep)
+        held = ForecastModel(model, robot, joints, world, config.timestep, self._hold_feet)
+        self.models = {"contact": contact, "rigid_body": held}
+        self.version = contact.version
+        self.ground = Ground(model, robot)
+
+    def _hold_feet(self, spec: mujoco.MjSpec) -> None:
+        """Weld what stands to the world, without contacts; `_weld` says where."""
+        spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        for foot in self.robot.feet:
+            weld = spec.add_equality(name=f"hold/{foot.name}", type=mujoco.mjtEq.mjEQ_WELD)
+            weld.objtype = mujoco.mjtObj.mjOBJ_SITE
+            # Compiled anywhere but at the origin, where MuJoCo would take it for one with the world's frame for good.
+            place = spec.worldbody.add_site(name=f"stand/{foot.name}", pos=[1.0, 2.0, 3.0], quat=[0.5, 0.5, 0.5, 0.5])
+            weld.name1, weld.name2 = place.name, foot.frame
+            weld.active = False
+            weld.solref = [4.0 * self.config.timestep, 1.0]
+
+    # Forecasts
+
+    def forecast(
+        self, stamp_ns: int, q: Array, qd: Array, base: BaseState, plan: CommandPlan, fidelity: str = "",
+        horizon: float = 0.0, controller: Controller | None = None,
+    ) -> Forecast:  # fmt: skip
+        """What will happen within the horizon.
+
+        Args:
+            stamp_ns, q, qd, base: the synchronized state: joints [rad], [rad/s] (n,), the base in odom.
+            plan: the commands. controller: makes the commands instead, called at each step.
+            fidelity, horizon [s]: other than the config's.
+
+        Raises:
+            TwinError: an unknown fidelity, a horizon outside 0.02 … 60 s, a state that is not finite.
+            DivergedError: the simulation went astray.
+        """
+        fidelity, horizon = fidelity or self.config.fidelity, horizon or self.config.horizon
+        if fidelity not in FIDELITIES:
+            raise TwinError(unknown("fidelity", fidelity, FIDELITIES))
+        if not 0.02 <= horizon <= 60.0:
+            raise TwinError(f"a forecast reaches 0.02 to 60 s ahead, not {horizon:g}")
+        steps = round(horizon / self.config.timestep)
+        every = max(1, round(self.config.resolution / self.config.timestep))
+        at = np.arange(every, steps + 1, every)
+        times: Array = at * self.config.timestep
+        set_points, assumed = plan.sample(stamp_ns, times, q)
+        if fidelity == "kinematic":
+            motion, start, controls = self._go_on(q, qd, base, times), np.empty(0), np.empty((0, 0))
+        else:
+            model, start = self.begin(q, qd, base, fidelity)
+            if controller is None:
+                each, assumed = plan.sample(stamp_ns, self._step_times(steps), q)
+                controls = interleave(each)
+                states = roll(model, start, controls)
+            else:
+                states, controls, assumed = *self._controlled(model, start, controller, steps), "a controller"
+                set_points = SetPoints(*np.moveaxis(controls.reshape(steps, -1, 3)[at - 1], -1, 0))
+            motion = self.in_odom(model, start, states[at - 1], base)
+        return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls)
+
+    def _step_times(self, steps: int) -> Array:
+        times: Array = np.arange(steps) * self.config.timestep
+        return times
+
+    def begin(self, q: Array, qd: Array, base: BaseState, fidelity: str) -> tuple[ForecastModel, Array]:
+        """The model of a fidelity, made ready for the ground and the feet of now, and the state to start from."""
+        model = self.models[fidelity]
+        A = self.ground.frame()
+        contacts = base.contacts if fidelity != "rigid_body" else ()
+        start = model.start(q, qd, A @ base.position, A @ base.rotation, base.velocity, base.angular_velocity, contacts)
+        model.mj.opt.gravity[:] = GRAVITY * self.ground.gravity(base, self.config.slope)
+        if fidelity == "rigid_body":
+            self._weld(model, base.contacts)
+        return model, start
+
+    def _weld(self, model: ForecastModel, contacts: tuple[bool, ...]) -> None:
+        m, d = model.mj, model.data
+        mujoco.mj_kinematics(m, d)
+        for foot, stands in zip(self.robot.feet, contacts, strict=True):
+            m.eq_active0[m.eq(f"hold/{foot.name}").id] = stands
+            place = m.site(f"stand/{foot.name}")
+            place.pos[:] = d.site(foot.frame).xpos
+            mujoco.mju_mat2Quat(place.quat, d.site(foot.frame).xmat)
+
+    def in_odom(self, model: ForecastModel, start: Array, states: Array, base: BaseState) -> Motion:
+        """States (…, size) as motion that begins exactly at the base's synchronized pose."""
+        m, first = model.motion(states), model.motion(start)
+        back = self.ground.frame().T
+        return Motion(
+            m.q, m.qd, base.position + (m.position - first.position) @ back.T, back @ m.rotation, m.velocity @ back.T,
+            m.angular_velocity,
+        )  # fmt: skip
+
+    def _controlled(
+        self, model: ForecastModel, start: Array, controller: Controller, steps: int
+    ) -> tuple[Array, Array]:
+        """Step by step, with a controller that sees the simulated joints."""
+        m, d, h = model.mj, model.data, self.config.timestep
+        states, controls = np.empty((steps, model.size)), np.empty((steps, m.nu))
+        mujoco.mj_setState(m, d, start, STATE)
+        d.qacc_warmstart[:] = 0.0
+        q, qd = d.qpos[self.model.qpos_index], d.qvel[self.model.dof_index]
+        if not isinstance(self.model.qpos_index, slice):  # a copy, not a view
+            raise TwinError("a controller needs joints that follow one another in the model")
+        for i in range(steps):
+            d.ctrl[:] = controls[i] = np.column_stack(controller(i * h, q, qd)).ravel()
+            mujoco.mj_step(m, d)
+            mujoco.mj_getState(m, d, states[i], STATE)
+        check(states, start, controls)
+        return states, controls
+
+    def _go_on(self, q: Array, qd: Array, base: BaseState, times: Array) -> Motion:
+        """Joints go on at their speeds until they meet a limit; so does the base, as a rigid body, falling if no foot
+        stands."""
+        t = times[:, None]
+        joints = np.clip(q + qd * t, self.model.lower, self.model.upper)
+        speeds = np.where((joints > self.model.lower) & (joints < self.model.upper), qd, 0.0)
+        velocity = np.tile(base.rotation @ base.velocity, (len(times), 1))
+        fall = np.zeros((len(times), 3))
+        if not any(base.contacts):
+            fall[:, 2] = -0.5 * GRAVITY * times**2
+            velocity[:, 2] -= GRAVITY * times
+        turned = np.array([base.rotation @ exp_so3(base.angular_velocity * s) for s in times])
+        position = base.position + base.rotation @ base.velocity * t + fall
+        return Motion(joints, speeds, position, turned, velocity, np.tile(base.angular_velocity, (len(times), 1)))
+
+
+def interleave(s: SetPoints) -> Array:
+    """Set points as MuJoCo's controls (k, 3 n)."""
+    return np.stack([s.position, s.velocity, s.effort], axis=-1).reshape(len(s.position), -1)
+
+
+def roll(model: ForecastModel, start: Array, controls: Array, warmstart: Array | None = None) -> Array:
+    """States (s, size) after each step from `start` (size,) under controls (s, nu).
+
+    With the warm start (nv,) of a simulation's own full integration state, its own steps come out bit for bit.
+
+    Raises:
+        DivergedError: a state is not finite, or faster than any robot.
+    """
+    given = None if warmstart is None else warmstart[None]
+    states, _ = rollout.rollout(model.mj, model.data, start[None], controls[None], initial_warmstart=given)
+    check(states[0], start, controls)
+    return np.asarray(states[0])
+
+
+def check(states: Array, start: Array, controls: Array) -> None:
+    """Raises DivergedError when states (s, size) are those of no robot."""
+    largest = float(np.abs(states[-1, 1:]).max())
+    if not math.isfinite(largest) or largest > FASTEST:
+        raise DivergedError(
+            "the simulation diverged: check masses, gains and the state that it started from", start, controls
+        )

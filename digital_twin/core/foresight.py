@@ -1,0 +1,175 @@
+"""What a forecast warns of: a fall, limits about to be met, the robot about to hit itself.
+
+A fall is a base that tilts beyond 30° or sinks by a third; its chance is the share of the ensemble that falls. Early
+signs are the capture point (Pratt, Carff, Drakunov, Goswami 2006) leaving the support, and the ZMP at its edge
+(Vukobratović, Borovac 2004).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.config import param
+from digital_twin.core.forecast_model import ForecastModel, Motion
+from digital_twin.core.forecaster import Forecast
+from digital_twin.core.scene import SHAPE_GROUP
+
+FALLEN_TILT = math.radians(30.0)
+FALLEN_HEIGHT = 2.0 / 3.0
+GRAVITY = 9.81
+
+
+@dataclass(frozen=True)
+class ForesightConfig:
+    """When to warn."""
+
+    fall_chance: float = param(0.5, "share of the ensemble that must fall before a fall is announced", low=0.01, high=1)
+    joint_margin: float = param(
+        0.02, "distance from a joint's limit that counts as meeting it", unit="rad", low=0, high=1
+    )
+    load_margin: float = param(0.98, "share of a limit of torque or speed that counts as meeting it", low=0.1, high=1)
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something about to happen.
+
+    kind: fall, joint_limit, torque_limit, speed_limit, temperature_limit, self_collision. subject: which joint or link.
+    lead [s]: in how long. chance: 0 … 1.
+    """
+
+    kind: str
+    subject: str
+    lead: float
+    chance: float
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        what = {
+            "fall": "a fall", "joint_limit": f"{self.subject} at the end of its range",
+            "torque_limit": f"{self.subject} at its torque limit", "speed_limit": f"{self.subject} at its speed limit",
+            "temperature_limit": f"{self.subject} too hot", "self_collision": f"{self.subject} touching",
+        }[self.kind]  # fmt: skip
+        chance = f" ({100 * self.chance:.0f} %)" if self.chance < 1.0 else ""
+        return f"{what} in {self.lead:.2f} s{chance}"
+
+
+def fall_times(times: Array, motion: Motion, standing_height: float, ground: float = 0.0) -> Array:
+    """When each of some motions (members, k, …) falls [s] (members,): infinite for those that do not.
+
+    `standing_height`: of the base above the ground at `ground` when the robot stands at ease [m].
+    """
+    tilted = motion.rotation[..., 2, 2] < math.cos(FALLEN_TILT)
+    low = motion.position[..., 2] - ground < FALLEN_HEIGHT * standing_height
+    fallen = tilted | low
+    first = np.argmax(fallen, axis=-1)
+    return np.where(fallen.any(axis=-1), times[first], np.inf)
+
+
+def limits_ahead(f: Forecast, model: ForecastModel, config: ForesightConfig) -> list[Warning]:
+    """Joints that will meet a limit of position, speed or torque within the forecast, each with the first time."""
+    r, m = model.model, f.motion
+    kp, kd = model.joints.kp, model.joints.kd
+    torque = kp * (f.set_points.position - m.q) + kd * (f.set_points.velocity - m.qd) + f.set_points.effort
+    found = []
+    for kind, met in (
+        ("joint_limit", (m.q < r.lower + config.joint_margin) | (m.q > r.upper - config.joint_margin)),
+        ("speed_limit", np.abs(m.qd) > config.load_margin * r.max_velocity),
+        ("torque_limit", np.abs(torque) > config.load_margin * r.max_effort),
+    ):
+        for i in np.flatnonzero(met.any(axis=0)):
+            found.append(Warning(kind, r.joint_names[i], float(f.times[np.argmax(met[:, i])]), 1.0))
+    return found
+
+
+class Balance:
+    """Capture point and ZMP of a robot, and how far inside the support they are."""
+
+    def __init__(self, model: ForecastModel) -> None:
+        self._model = model
+        self._data = mujoco.MjData(model.mj)
+        self._feet = [(model.mj.site(f.frame).id, np.array([[*p, 0.0] for p in f.polygon])) for f in model.robot.feet]
+
+    def margins(
+        self, state: Array, contacts: tuple[bool, ...], acceleration: Array | None = None
+    ) -> tuple[float, float]:
+        """How far the capture point and the ZMP lie inside the support [m], negative outside; NaN when none stands.
+
+        state (size,): MuJoCo's physics state. acceleration [m/s²] (3,): of the centre of mass; None: it is at rest.
+        """
+        m, d = self._model.mj, self._data
+        mujoco.mj_setState(m, d, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        mujoco.mj_kinematics(m, d)
+        mujoco.mj_comPos(m, d)
+        mujoco.mj_comVel(m, d)
+        mujoco.mj_subtreeVel(m, d)
+        corners = [
+            d.site_xpos[site] + polygon @ d.site_xmat[site].reshape(3, 3).T
+            for (site, polygon), stands in zip(self._feet, contacts, strict=True) if stands
+        ]  # fmt: skip
+        if not corners:
+            return math.nan, math.nan
+        support = np.concatenate(corners)
+        root = 1  # the world's first child: the whole robot
+        com, velocity = d.subtree_com[root], d.subtree_linvel[root]
+        height = max(float(com[2] - support[:, 2].mean()), 0.05)
+        capture = com[:2] + velocity[:2] * math.sqrt(height / GRAVITY)
+        a = np.zeros(3) if acceleration is None else acceleration
+        zmp = com[:2] - height / max(GRAVITY + float(a[2]), 1.0) * a[:2]
+        return inside(capture, support[:, :2]), inside(zmp, support[:, :2])
+
+
+def inside(point: Array, corners: Array) -> float:
+    """How far a point (2,) lies inside the convex hull of corners (k, 2) [m]; negative: outside of an edge's line."""
+    try:
+        equations = ConvexHull(corners).equations
+    except QhullError:
+        return -float(np.linalg.norm(corners - point, axis=1).min())
+    return -float((equations[:, :2] @ point + equations[:, 2]).max())
+
+
+class SelfCollision:
+    """Which links of the robot touch each other in a configuration, other than neighbours and those that always do."""
+
+    def __init__(self, model: ForecastModel) -> None:
+        robot, m = model.model, copy.copy(model.mj)
+        own = (m.geom_group == SHAPE_GROUP) & (m.geom_bodyid > 0)
+        m.geom_contype[:], m.geom_conaffinity[:] = own, own
+        m.body_contype[:], m.body_conaffinity[:] = 1, 1  # what MuJoCo looks at first
+        m.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+        self._mj, self._data, self._robot = m, mujoco.MjData(m), robot
+        self._always: set[tuple[int, int]] = set()
+        self._always = {pair for q in (model.joints.stand, np.zeros(robot.n)) for pair in self._touching(q)}
+
+    def _touching(self, q: Array) -> set[tuple[int, int]]:
+        m, d = self._mj, self._data
+        self._robot.write_joints(d.qpos, np.clip(q, self._robot.lower, self._robot.upper))
+        mujoco.mj_kinematics(m, d)
+        mujoco.mj_comPos(m, d)
+        mujoco.mj_collision(m, d)
+        bodies = m.geom_bodyid[d.contact.geom]
+        return {(int(min(pair)), int(max(pair))) for pair in bodies if not self._near(*pair)} - self._always
+
+    def _near(self, a: int, b: int) -> bool:
+        """Links with one other between them, whose shapes overlap where the joints bend."""
+        parent = self._mj.body_parentid
+        return bool(parent[parent[a]] == b or parent[parent[b]] == a)
+
+    def first(self, times: Array, q: Array, every: int = 5) -> list[Warning]:
+        """Along joint positions (k, n) at times [s] (k,), looking at each `every`th: pairs that touch, when first."""
+        if self._touching(q[0]):
+            return []  # they touch already: no warning of what is to come
+        found: dict[tuple[int, int], float] = {}
+        for t, at in zip(times[::every], q[::every], strict=True):
+            for pair in self._touching(at):
+                found.setdefault(pair, float(t))
+        names = [str(self._mj.body(i).name) for i in range(self._mj.nbody)]
+        return [Warning("self_collision", f"{names[a]} and {names[b]}", t, 1.0) for (a, b), t in found.items()]
