@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from digital_twin.core.arrays import Array
-from digital_twin.recording.forecasts import forecast_skill
+from digital_twin.recording.forecasts import forecast_skill, reported
 from digital_twin.recording.gather import NS, Run
 from digital_twin.recording.series import Plot, Series
 from digital_twin.recording.tables import Table
@@ -21,6 +21,7 @@ GAP = 5.0  # times the usual spacing of messages, and at least this long:
 LEAST_GAP = 0.05  # [s]
 LONG_GAP = 0.5  # [s], worth an event
 MOST_EVENTS = 500
+MOST_PLOTS = 12  # of one topic
 LEVELS = {0: "ok", 1: "warning", 2: "error", 3: "error"}
 
 
@@ -362,9 +363,11 @@ def _labelled_plots(a: Analysis, section: str, fits: Callable[[str], bool]) -> N
             continue
         groups: dict[str, Plot] = {}
         for i, label in enumerate(table.names):
-            if label.startswith("stamp_"):
+            if label.startswith("stamp_") or "@" in label:
                 continue
             kind, _, rest = label.partition("/")
+            if len(groups) == MOST_PLOTS and kind not in groups:
+                continue
             plot = groups.setdefault(kind, Plot(section, f"{name}: {kind}", ""))
             if len(plot.series) < 12:
                 plot.series.append(Series(rest or kind, a.run.seconds(table.stamps), table.values[:, i]))
@@ -389,12 +392,15 @@ def _drift(a: Analysis) -> None:
 
 
 def _forecasts(a: Analysis) -> None:
-    _labelled_plots(a, "Forecasts", lambda name: name.startswith("virtual/prediction/"))
     found = forecast_skill(a.run)
     if found is not None:
-        numbers, plot = found
-        a.numbers["forecast"] = numbers
+        a.numbers["forecast"], plot = found
         a.plots.append(plot)
+    means, plots = reported(a.run)
+    if means:
+        a.numbers.setdefault("forecast", {})["reported"] = means
+    a.plots += plots
+    _labelled_plots(a, "Forecasts", lambda name: name.startswith("virtual/prediction/"))
 
 
 def _joints(a: Analysis) -> None:

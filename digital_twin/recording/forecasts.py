@@ -11,7 +11,6 @@ from digital_twin.recording.gather import NS, Run
 from digital_twin.recording.series import Plot, Series
 from digital_twin.recording.typed import deserialize
 
-MOST = 600  # forecasts that are judged, spread over the recording
 HORIZONS = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -26,7 +25,7 @@ def forecast_skill(run: Run) -> tuple[dict[str, Any], Plot] | None:
     stamps, q = measured.stamps[order], q[order].astype(float)
     errors: dict[float, list[np.ndarray]] = {h: [] for h in HORIZONS}
     still: dict[float, list[np.ndarray]] = {h: [] for h in HORIZONS}
-    for _, data in messages[:: max(1, len(messages) // MOST)]:
+    for _, data in messages:
         try:
             m = deserialize(data, "trajectory_msgs/msg/JointTrajectory")
         except TwinError:
@@ -58,7 +57,40 @@ def forecast_skill(run: Run) -> tuple[dict[str, Any], Plot] | None:
     plot = Plot("Forecasts", "RMSE of joint forecasts by horizon (s)", "mrad")
     plot.series.append(Series("forecast", x, np.array([1e3 * r["rmse_rad"] for r in rows])))
     plot.series.append(Series("nothing moves", x, np.array([1e3 * r["persistence_rad"] for r in rows])))
-    return {"by_horizon": rows, "judged": len(messages[:: max(1, len(messages) // MOST)])}, plot
+    return {"by_horizon": rows, "judged": len(messages)}, plot
+
+
+def reported(run: Run) -> tuple[dict[str, float], list[Plot]]:
+    """What the predictor said of itself: means of its scores, and plots of them and of its spread, a line a horizon.
+
+    Its labels are like joints_coverage@500ms and l_knee@500ms.
+    """
+    means: dict[str, float] = {}
+    plots: dict[str, Plot] = {}
+    for topic, whole in (("virtual/prediction/skill", False), ("virtual/prediction/spread", True)):
+        table = run.tables.get(topic)
+        if table is None:
+            continue
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, label in enumerate(table.names):
+            what, _, horizon = label.partition("@")
+            if horizon:
+                base = what in ("x", "y", "z", "roll", "pitch", "yaw")
+                groups.setdefault((("base" if base else "joints") if whole else what, horizon), []).append(i)
+        t = run.seconds(table.stamps)
+        for (what, horizon), columns in groups.items():
+            y = table.values[:, columns]
+            there = np.isfinite(y).any(axis=1)
+            if not there.any():
+                continue
+            line = np.nanmean(y[there], axis=1)
+            if whole:
+                title = f"mean half width of the 90 % intervals, {what}"
+            else:
+                title, means[f"{what}@{horizon}"] = what.replace("_", " "), float(line.mean())
+            plot = plots.setdefault(title, Plot("Forecasts", title, "rad" if whole and what == "joints" else ""))
+            plot.series.append(Series(horizon, t[there], line))
+    return means, list(plots.values())
 
 
 def _at(stamps: np.ndarray, q: np.ndarray, stamp: int) -> np.ndarray:

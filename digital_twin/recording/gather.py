@@ -22,7 +22,7 @@ from digital_twin.recording.typed import deserialize, int64_multi_array
 from digital_twin.robots import Robot, load_robot
 
 NS = 1_000_000_000
-MOST_STATUSES = 4000
+MOST_STATUSES, MOST_FORECASTS = 2000, 600  # about so many are read, spread over the recording
 STATUS = "diagnostic_msgs/msg/DiagnosticArray"
 TABLES = (
     "joint_states", "joint_commands", "virtual/joint_commands", "virtual/joint_states", "virtual/odom", "virtual/pose",
@@ -147,9 +147,8 @@ def _read(bag: Bag, prefix: str, robot: Robot | None, notes: list[str], progress
     tables = [t for t in (*TABLES, *feet) if t in own]
     labelled = [t for t, x in own.items() if x.kind == LABELLED and t.startswith(("virtual/prediction/", "twin/drift"))]
     warm = [t for t, x in own.items() if x.kind == "sensor_msgs/msg/Temperature"]
-    statuses = [t for t, x in own.items() if x.kind == STATUS and t.startswith("twin/")]
+    statuses = [t for t, x in own.items() if x.kind == STATUS and t.startswith(("twin/", "virtual/prediction/"))]
     forecasts = [t for t, x in own.items() if t.startswith("virtual/prediction/") and "JointTrajectory" in x.kind]
-    effort = bool(own)  # kept of the robot's and the virtual joints
     total = sum(bag.topics[prefix + t].count for t in (*tables, *labelled, *warm, *statuses, *forecasts)) or 1
     done = 0
 
@@ -165,12 +164,13 @@ def _read(bag: Bag, prefix: str, robot: Robot | None, notes: list[str], progress
         if topic.endswith(("odom", "pose")):
             return column in POSE
         if topic in ("joint_states", "virtual/joint_states"):
-            return effort
+            return True
         return not column.startswith(("velocity/", "effort/"))
 
-    raw = [*statuses, *forecasts, *(t for t in ("twin/arrivals",) if t in own)]
+    raw = {prefix + t: own[t].count // MOST_STATUSES for t in statuses}
+    raw |= {prefix + t: own[t].count // MOST_FORECASTS for t in forecasts} | {prefix + "twin/arrivals": 1}
     found, messages = read_tables(
-        bag, [prefix + t for t in (*tables, *labelled, *warm)], keep, raw=[prefix + t for t in raw], exact=False,
+        bag, [prefix + t for t in (*tables, *labelled, *warm)], keep, raw=raw, exact=False,
         progress=count,
     )  # fmt: skip
     messages = {name[len(prefix) :]: m for name, m in messages.items()}
@@ -203,8 +203,7 @@ def _child_frame(bag: Bag, topic: str) -> str:
 def _statuses(messages: dict[str, list[tuple[int, bytes]]], notes: list[str]) -> list[Status]:
     out = []
     for topic, all_of_it in messages.items():
-        step = max(1, len(all_of_it) // MOST_STATUSES)
-        for time_ns, data in [*all_of_it[:-1:step], *all_of_it[-1:]]:
+        for time_ns, data in all_of_it:
             try:
                 m = deserialize(data, STATUS)
             except TwinError as e:

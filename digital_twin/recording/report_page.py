@@ -260,7 +260,7 @@ def _words(a: Analysis, section: str) -> str:
         )
         if "cost_of_transport" in e:
             rows.append(("cost of transport", f"{e['cost_of_transport']:.2f}"))
-    if section == "Forecasts" and "forecast" in n:
+    if section == "Forecasts" and "by_horizon" in n.get("forecast", {}):
         rows += [
             (
                 f"{r['horizon_s']:g} s ahead",
@@ -268,6 +268,9 @@ def _words(a: Analysis, section: str) -> str:
             )
             for r in n["forecast"]["by_horizon"]
         ]
+    if section == "Forecasts":
+        said = n.get("forecast", {}).get("reported", {})
+        rows += [(f"{k}, on average", f"{v:.3g}") for k, v in said.items() if "500ms" in k or "1000ms" in k]
     if section == "Drift" and "drift" in n:
         rows.append(("verdict", f"{n['drift']['worst']}: {n['drift']['words'] or 'nothing to say'}"))
     return "<table>" + "".join(f"<tr><th>{_e(k)}<td>{_e(v)}" for k, v in rows) + "</table>" if rows else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,13 +220,13 @@ class _Collector:
 
 def read_tables(
     bag: Bag, topics: Iterable[str], keep: Callable[[str, str], bool] = lambda topic, column: True, *,
-    raw: Iterable[str] = (), exact: bool = True, progress: Callable[[int], None] = lambda n: None,
+    raw: Mapping[str, int] | None = None, exact: bool = True, progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[dict[str, Table], dict[str, list[tuple[int, bytes]]]]:  # fmt: skip
     """Topics of a recording as tables; those of types that we do not know are left out.
 
     Args:
         keep: (topic, column): which columns to keep.
-        raw: topics to give back as they are, (time of receipt [ns], bytes) for each message.
+        raw: topics to give back as they are, (time of receipt [ns], bytes) for each message, or each so many.
         exact: False for numbers in single precision, in half the memory.
         progress: told of each so many messages more.
     """
@@ -236,13 +236,17 @@ def read_tables(
         if learn is not None:
             own = lambda column, name=name: keep(name, column)  # noqa: E731
             collectors[name] = _Collector(bag.topics[name].kind, learn, own, exact)
-    others: dict[str, list[tuple[int, bytes]]] = {name: [] for name in raw if name in bag.topics}
+    strides = {name: max(1, n) for name, n in (raw or {}).items() if name in bag.topics}
+    others: dict[str, list[tuple[int, bytes]]] = {name: [] for name in strides}
+    seen = dict.fromkeys(strides, 0)
     for batch in bag.batches({*collectors, *others}):
         if batch.topic in collectors:
             collectors[batch.topic].add(batch)
         else:
-            rows = [row.tobytes() for row in batch.rows]
-            others[batch.topic] += zip(batch.times.tolist(), rows, strict=True)
+            n, first = strides[batch.topic], -seen[batch.topic] % strides[batch.topic]
+            rows = [row.tobytes() for row in batch.rows[first::n]]
+            others[batch.topic] += zip(batch.times[first::n].tolist(), rows, strict=True)
+            seen[batch.topic] += len(batch.times)
         progress(len(batch.times))
     for messages in others.values():
         messages.sort(key=lambda m: m[0])
