@@ -27,6 +27,7 @@ from digital_twin.recording.mcap_file import MAGIC
 
 MOST_CHUNK = 1 << 30  # bytes of one unpacked chunk
 MOST_ATTACHMENT = 64 << 20
+AT_ONCE = 4 << 20  # unpacked bytes that become tables together
 _RECORD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQI")
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -283,27 +284,45 @@ class McapReader:
             self.notes.append(note)
 
     def batches(self, numbers: set[int]) -> Iterator[tuple[int, Times, Bytes]]:
-        """Channel, times (n,) and bytes (n, size) of the messages of a chunk that are of one channel and size."""
+        """Channel, times (n,) and bytes (n, size) of messages of one channel and size, some chunks at once."""
+        held: list[tuple[_Chunk, bytes]] = []
         for chunk in self._sorted():
-            wanted = numbers & chunk.index.keys()
-            raw = self._unpack(chunk) if wanted else None
-            if raw is None:
-                continue
-            data = np.frombuffer(raw, dtype=np.uint8)
-            for number in sorted(wanted):
-                entries = self._entries(chunk, number)
-                times, at, all_of_it = entries[:, 0], entries[:, 1], len(entries)
-                inside = (at >= 0) & (at <= len(data) - 31)
-                if not inside.all():
-                    times, at = times[inside], at[inside]
-                sizes = data[at[:, None] + np.arange(1, 9)].view("<i8")[:, 0] - 22
-                good = (data[at] == Opcode.MESSAGE) & (sizes >= 0) & (at + 31 + sizes <= len(data))
-                self._note_lost(chunk, all_of_it - int(good.sum()))
-                for size in np.unique(sizes[good]).tolist():
-                    same = good & (sizes == size)
-                    yield number, times[same], data[at[same][:, None] + np.arange(31, 31 + size)]
+            raw = self._unpack(chunk) if numbers & chunk.index.keys() else None
+            if raw is not None:
+                held.append((chunk, raw))
+            if sum(len(r) for _, r in held) > AT_ONCE:
+                yield from self._tables(held, numbers)
+                held = []
+        yield from self._tables(held, numbers)
         for number, time_ns, at in self._loose:
             if number in numbers:
                 length = _U64.unpack_from(self._map, at + 1)[0]
                 row = np.frombuffer(self._map[at + 31 : at + 9 + length], dtype=np.uint8)
                 yield number, np.array([time_ns]), row[None]
+
+    def _tables(self, held: list[tuple[_Chunk, bytes]], numbers: set[int]) -> Iterator[tuple[int, Times, Bytes]]:
+        raw = b"".join(r for _, r in held) if len(held) > 1 else held[0][1] if held else b""
+        found: dict[int, list[NDArray[np.int64]]] = {}
+        begin = 0
+        for chunk, part in held:
+            for number in sorted(numbers & chunk.index.keys()):
+                entries = self._entries(chunk, number)
+                inside = (entries[:, 1] >= 0) & (entries[:, 1] <= len(part) - 31)
+                self._note_lost(chunk, len(entries) - int(inside.sum()))
+                found.setdefault(number, []).append(entries[inside] + np.array([0, begin]))
+            begin += len(part)
+        for number, pieces in found.items():
+            entries = np.concatenate(pieces)
+            times, at = entries[:, 0], entries[:, 1]
+            sizes = _windows(raw, 8)[at + 1].view("<i8")[:, 0] - 22
+            good = (_windows(raw, 1)[at, 0] == Opcode.MESSAGE) & (sizes >= 0) & (at + 31 + sizes <= len(raw))
+            if not good.all():
+                self._note_lost(held[0][0], len(good) - int(good.sum()))
+            for size in np.unique(sizes[good]).tolist():
+                same = good & (sizes == size)
+                yield number, times[same], _windows(raw, size)[at[same] + 31]
+
+
+def _windows(raw: bytes, size: int) -> Bytes:
+    """All stretches of so many bytes, without copying: (len(raw) − size + 1, size)."""
+    return np.ndarray((max(len(raw) - size + 1, 0), size), np.uint8, raw, 0, (1, 1))

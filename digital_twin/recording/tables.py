@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,12 @@ class _Layout:
     first: NDArray[np.uint8]
     fixed: NDArray[np.bool_]
     stamp_in_data: bool = False
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """Stretches of bytes (from, to) of numbers that follow one another."""
+        breaks = np.flatnonzero(np.diff(self.places) != 8) + 1
+        return [(int(r[0]), int(r[-1]) + 8) for r in np.split(self.places, breaks) if len(r)]
 
 
 def _doubles_layout(count: int, child: bool) -> Callable[[bytes], _Layout]:
@@ -144,6 +151,7 @@ class _Collector:
         self._kind, self._learn, self._keep, self._exact = kind, learn, keep, exact
         self._known: list[_Layout] = []
         self._pieces: list[tuple[Stamps, Stamps, tuple[str, ...], Array]] = []
+        self._kept: dict[tuple[str, ...], list[int]] = {}
         self.malformed = 0
 
     def add(self, batch: Batch) -> None:
@@ -182,7 +190,8 @@ class _Collector:
         return layout, ((rows[:, :n] == layout.first) | ~layout.fixed).all(axis=1)
 
     def _take(self, layout: _Layout, times: Stamps, rows: NDArray[np.uint8]) -> None:
-        values = np.ascontiguousarray(rows[:, layout.places[:, None] + np.arange(8)]).view("<f8")[:, :, 0]
+        pieces = [np.ascontiguousarray(rows[:, start:stop]).view("<f8") for start, stop in layout.runs]
+        values = pieces[0] if len(pieces) == 1 else np.hstack(pieces or [np.zeros((len(rows), 0))])
         if layout.stamp_in_data:
             stamps = values[:, 0].astype(np.int64) * NS + values[:, 1].astype(np.int64)
         elif self._kind == LABELLED:
@@ -191,7 +200,9 @@ class _Collector:
             clock = np.ascontiguousarray(rows[:, 4:12])
             stamps = clock[:, :4].copy().view("<i4")[:, 0].astype(np.int64) * NS
             stamps += clock[:, 4:].copy().view("<u4")[:, 0]
-        keep = [i for i, name in enumerate(layout.names) if self._keep(name)]
+        if layout.names not in self._kept:
+            self._kept[layout.names] = [i for i, name in enumerate(layout.names) if self._keep(name)]
+        keep = self._kept[layout.names]
         kept = values[:, keep] if self._exact else values[:, keep].astype(np.float32)
         self._pieces.append((stamps, times, tuple(layout.names[i] for i in keep), kept))
 
