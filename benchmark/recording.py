@@ -65,6 +65,7 @@ def record(folder: Path, seconds: float, rows: list[Row]) -> Path:
     with Bag(folder / "run") as bag:
         rate = sum(t.count for t in bag.topics.values()) / ((bag.end_ns - bag.start_ns) / NS)
         counted = short_of_counters(bag)
+    lacking, unheard, different = replayed(folder / "run")
     rows += [
         Row(
             f"recorder beyond bare subscriptions, {rate:.0f} messages/s",

@@ -150,9 +150,8 @@ def test_sqlite_gives_the_same_as_mcap(tmp_path):
     for path in (ICUB, tmp_path / "sqlite"):
         with Bag(path) as bag:
             results.append(outputs(bag, URDF))
-    assert results[0][0].outputs["virtual/odom"] == results[1][0].outputs["virtual/odom"] > 1100
-    odom = [[(t, d) for topic, t, d in found if topic == "physical/imu/data"] for _, found in results]
-    assert odom[0] == odom[1]
+    assert results[0][0].outputs["virtual/odom"] > 1100
+    assert results[0][1] == results[1][1]
 
 
 @needs_icub

@@ -7,8 +7,11 @@ are the same. Elsewhere messages are handled in the order in which they were rec
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import importlib
+import itertools
 import json
 import tempfile
 from collections import defaultdict, deque
@@ -135,10 +138,11 @@ class Replay:
                 outcome.notes.append(text)
 
         bus = Bus(emit, say=say, kinds=self.kinds)
-        if self.exact:
-            _Exact(self, bus, outcome).run(progress)
-        else:
-            self._run_as_recorded(bus, outcome, progress)
+        with _rarely_collected():
+            if self.exact:
+                _Exact(self, bus, outcome).run(progress)
+            else:
+                self._run_as_recorded(bus, outcome, progress)
         return outcome
 
     def _run_as_recorded(self, bus: Bus, outcome: Outcome, progress: Callable[[float], None]) -> None:
@@ -149,7 +153,7 @@ class Replay:
                 self._make(name, bus, lone=False)
         inputs = self._inputs(set(bus.handlers))
         cut = len(self._prefix)
-        for topic, time_ns, data in self.bag.messages(inputs):
+        for topic, time_ns, data in _joints_last(self.bag.messages(inputs)):
             if -LEAP_NS < time_ns - bus.now_ns < AHEAD_NS:
                 bus.advance(max(time_ns, bus.now_ns))
             else:
@@ -172,6 +176,23 @@ class Replay:
     def prefix(self) -> str:
         """What stands before the names of topics in the recording: "/" or "/namespace/"."""
         return self._prefix
+
+
+def _joints_last(messages: Iterator[tuple[str, int, bytes]]) -> Iterator[tuple[str, int, bytes]]:
+    """Of messages received at one time the order of arrival is not known: joint states, which are answered, come last."""
+    for _, together in itertools.groupby(messages, key=lambda m: m[1]):
+        yield from sorted(together, key=lambda m: m[0].endswith("joint_states"))
+
+
+@contextlib.contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """What a message leaves behind is freed without the garbage collector: as in the nodes' own processes."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 class Journal:
