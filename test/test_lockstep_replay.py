@@ -155,6 +155,20 @@ def test_sqlite_gives_the_same_as_mcap(tmp_path):
 
 
 @needs_icub
+def test_a_robot_in_a_namespace_has_its_frames_in_it(tmp_path):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Bag(ICUB) as bag, Writer(tmp_path / "bob", version=9, storage_plugin=StoragePlugin.MCAP) as w:
+        to = {t.name: w.add_connection(f"/bob{t.name}", t.kind, typestore=store) for t in bag.topics.values()}
+        for topic, t, data in list(bag.messages())[:1500]:
+            w.write(to[topic], t, data)
+    with Bag(tmp_path / "bob") as bag:
+        assert Replay(bag, URDF).prefix == "/bob/"
+        _, found = outputs(bag, URDF)
+    odom = next(d for topic, _, d in found if topic == "virtual/odom")
+    assert b"bob/odom\0" in odom and b"bob/root_link\0" in odom
+
+
+@needs_icub
 def test_missing_topics_and_clocks_that_jump_do_not_stop_it(tmp_path):
     """Joints alone; then with a recorder's clock that leaps an hour ahead and back."""
     store = get_typestore(Stores.ROS2_JAZZY)

@@ -137,7 +137,7 @@ class Replay:
                 said.add(text)
                 outcome.notes.append(text)
 
-        bus = Bus(emit, say=say, kinds=self.kinds)
+        bus = Bus(emit, say=say, kinds=self.kinds, namespace=self._prefix.rstrip("/") or "/")
         with _rarely_collected():
             if self.exact:
                 _Exact(self, bus, outcome).run(progress)

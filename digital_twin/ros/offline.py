@@ -37,7 +37,7 @@ class Bus:
 
     Attributes:
         now_ns, steady_ns: the time it is. sink: is given each message that a node publishes, (topic, bytes).
-        kinds: types of what is published, by topic.
+        kinds: types of what is published, by topic. namespace: of the nodes, for the names of frames.
     """
 
     sink: Callable[[str, bytes], None]
@@ -47,6 +47,7 @@ class Bus:
     handlers: dict[str, list[Handler]] = field(default_factory=lambda: defaultdict(list))
     timers: list[Timer] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
+    namespace: str = "/"
     _queue: deque[tuple[str, bytes]] = field(default_factory=deque)
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -166,15 +167,15 @@ class Offline(TwinNode[Any]):
         return SimpleNamespace(**{level: tell(level) for level in ("debug", "info", "warning", "error", "fatal")})
 
     def get_namespace(self) -> str:
-        """The root."""
-        return "/"
+        """As it was recorded."""
+        return self.bus.namespace
 
     def get_fully_qualified_name(self) -> str:
-        """In the root."""
-        return f"/{self._label}"
+        """In its namespace."""
+        return f"{self.bus.namespace.rstrip('/')}/{self._label}"
 
     def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        """In the root."""
+        """Names on the bus are without the namespace."""
         return topic
 
     def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[Any]:
