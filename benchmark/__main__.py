@@ -11,7 +11,16 @@ from pathlib import Path
 
 from benchmark.table import Row, show
 
-CLAIMS = ("sync_latency", "node_cost", "emergency_stop", "memory", "state_estimation", "fast_imu", "recording")
+CLAIMS = (
+    "sync_latency",
+    "node_cost",
+    "emergency_stop",
+    "memory",
+    "state_estimation",
+    "fast_imu",
+    "thermal",
+    "recording",
+)
 
 
 def main() -> int:

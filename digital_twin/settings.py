@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
-from digital_twin.core.ensemble import EnsembleConfig
-from digital_twin.core.forecaster import FIDELITIES, ForecastConfig
-from digital_twin.core.foresight import ForesightConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
+from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
 from digital_twin.recording.folder import RecordingConfig

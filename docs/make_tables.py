@@ -1,4 +1,4 @@
-"""Writes the parameter tables of README.md from the settings: python docs/make_tables.py"""
+"""Writes the tables of README.md and docs/robots.md from the settings: python docs/make_tables.py"""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from digital_twin.core.config import flatten, span
+from digital_twin.core.contact_config import ContactConfig
+from digital_twin.core.motor_config import BatteryConfig, MotorConfig
 from digital_twin.settings import SETTINGS
 
 README = Path(__file__).parents[1] / "README.md"
+ROBOTS = Path(__file__).parent / "robots.md"
+# Parts of a robot config that are explained by tables; the rest of docs/robots.md is prose.
+PARTS = {"motor": MotorConfig, "battery": BatteryConfig, "contact": ContactConfig}
 BEGIN, END = "<!-- parameters: written by docs/make_tables.py -->", "<!-- end of parameters -->"
 
 
@@ -21,22 +26,23 @@ def cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def table(node: str) -> str:
-    """The table of one node."""
-    lines = [f"#### {node}", "", "| parameter | default | unit | allowed | what and why |", "|---|---|---|---|---|"]
-    for p in flatten(SETTINGS[node]):
+def table(name: str, settings: type) -> str:
+    """The table of a node, or of a part of the robot config."""
+    lines = [f"#### {name}", "", "| parameter | default | unit | allowed | what and why |", "|---|---|---|---|---|"]
+    for p in flatten(settings):
         doc = p.meta.doc.replace("|", "\\|")
         lines.append(f"| `{p.name}` | {cell(p.default)} | {p.meta.unit or '–'} | {span(p.meta) or '–'} | {doc} |")
     return "\n".join(lines)
 
 
-def main() -> None:
+def write(path: Path, tables: dict[str, type]) -> None:
     """Replace what stands between the two marks."""
-    text = README.read_text()
+    text = path.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    README.write_text(head + BEGIN + "\n\n" + "\n\n".join(table(n) for n in SETTINGS) + "\n\n" + END + tail)
+    path.write_text(head + BEGIN + "\n\n" + "\n\n".join(table(n, s) for n, s in tables.items()) + "\n\n" + END + tail)
 
 
 if __name__ == "__main__":
-    main()
+    write(README, SETTINGS)
+    write(ROBOTS, PARTS)

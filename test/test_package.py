@@ -13,7 +13,9 @@ from conftest import REPOSITORY
 
 from digital_twin import __version__
 from digital_twin.core.config import flatten, span
+from digital_twin.core.contact_config import ContactConfig
 from digital_twin.core.description import load_description
+from digital_twin.core.motor_config import BatteryConfig, MotorConfig
 from digital_twin.gazebo import bridge_for
 from digital_twin.robots import load_robot
 from digital_twin.settings import SETTINGS
@@ -200,12 +202,16 @@ def cell(value):
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@pytest.mark.parametrize("node", SETTINGS)
-def test_the_parameter_tables_are_true(node):
-    got = rows(README, f"#### {node}\n")
+ROBOT_PARTS = {"motor": MotorConfig, "battery": BatteryConfig, "contact": ContactConfig}
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, *ROBOT_PARTS])
+def test_the_parameter_tables_are_true(name):
+    in_readme = name in SETTINGS
+    got = rows(README if in_readme else (REPOSITORY / "docs/robots.md").read_text(), f"#### {name}\n")
     want = [
         [p.name, cell(p.default), p.meta.unit or "–", span(p.meta) or "–", p.meta.doc.replace("`", "")]
-        for p in flatten(SETTINGS[node])
+        for p in flatten(SETTINGS[name] if in_readme else ROBOT_PARTS[name])
     ]
     assert got == want, "run: python docs/make_tables.py"
 

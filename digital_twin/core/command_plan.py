@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Index, Mask
 
 NS = 1_000_000_000
 MEMORY = 128  # commands remembered: a tenth of a second at 1 kHz
-PLANS = ("auto", "hold", "trend", "trajectory")
 Controller = Callable[[float, Array, Array], tuple[Array, Array, Array]]
 """From time from now [s], joint positions [rad] and speeds [rad/s] (n,) to set points of position, speed, torque."""
 
@@ -30,7 +29,7 @@ class SetPoints(NamedTuple):
 
 
 class _Trajectory(NamedTuple):
-    times: Array  # [ns] (m,)
+    times: Index  # [ns] (m,)
     position: Array
     velocity: Array
 
@@ -108,7 +107,7 @@ class CommandPlan:
             return self._go_on(t, past, ahead), f"the last command going on for {self._trend:g} s"
         return past, "the last command held"
 
-    def _held(self, t: Array, q: Array) -> SetPoints:
+    def _held(self, t: Index, q: Array) -> SetPoints:
         k = len(t)
         if not self._commands:
             return SetPoints(np.tile(q, (k, 1)), np.zeros((k, self.n)), np.zeros((k, self.n)))
@@ -122,7 +121,7 @@ class CommandPlan:
             position[which], np.array([c[2] for c in recent])[which], np.array([c[3] for c in recent])[which]
         )
 
-    def _follow(self, trajectory: _Trajectory, t: Array, past: SetPoints, ahead: Mask) -> SetPoints:
+    def _follow(self, trajectory: _Trajectory, t: Index, past: SetPoints, ahead: Mask) -> SetPoints:
         times, position, velocity = trajectory
         s, seconds = (t - times[0]) / NS, (times - times[0]) / NS
         at = np.clip(np.searchsorted(seconds, s, side="right") - 1, 0, max(len(seconds) - 2, 0))
@@ -137,7 +136,7 @@ class CommandPlan:
         told = ahead[:, None]
         return SetPoints(np.where(told, p, past.position), np.where(told, v, past.velocity), past.effort)
 
-    def _go_on(self, t: Array, past: SetPoints, ahead: Mask) -> SetPoints:
+    def _go_on(self, t: Index, past: SetPoints, ahead: Mask) -> SetPoints:
         stamp, _, velocity, _ = self._commands[-1]
         dt = np.clip((t - stamp) / NS, 0.0, self._trend)[:, None]
         slowing = 1.0 - dt / self._trend

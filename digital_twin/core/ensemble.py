@@ -17,29 +17,14 @@ from scipy.stats import qmc
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
-from digital_twin.core.config import param
 from digital_twin.core.forecast_model import ForecastModel, Motion
 from digital_twin.core.forecaster import GRAVITY, Forecaster, interleave
+from digital_twin.core.prediction_config import EnsembleConfig
 from digital_twin.core.rotation import exp_so3
 from digital_twin.core.world import World
 
-_STATE = 9  # numbers of the state that are varied: tilt of gravity (2), tilt (1: about x, with y), velocity, turning
+_STATE = 8  # numbers of the state that are varied: tilt (2), velocity (3), turning (3)
 _MODEL = ("mass", "com_x", "com_y", "strength", "friction", "ground")
-
-
-@dataclass(frozen=True)
-class EnsembleConfig:
-    """The ensemble. Spreads are standard deviations."""
-
-    size: int = param(16, "members", low=2, high=1024)
-    timestep: float = param(0.004, "of the physics in the ensemble", unit="s", low=0.0002, high=0.01)
-    threads: int = param(1, "that simulate it", low=1, high=64)
-    mass: float = param(0.02, "relative, of the whole mass", low=0, high=0.5)
-    com: float = param(0.006, "of the centre of mass, to the front and to the side", unit="m", low=0, high=0.2)
-    strength: float = param(0.03, "relative, of the servos' gains", low=0, high=0.5)
-    friction: float = param(0.3, "relative, of the friction in the joints", low=0, high=2)
-    ground_friction: float = param(0.15, "relative, of the friction of the ground", low=0, high=1)
-    seed: int = param(1, "of the scrambled sequence", low=0, high=2**31)
 
 
 @dataclass(frozen=True)
@@ -64,9 +49,7 @@ class Ensemble:
         nominal = forecaster.models["contact"]
         self.model = ForecastModel(nominal.model, nominal.robot, nominal.joints, world, config.timestep)
         points = qmc.Sobol(len(_MODEL) + _STATE, seed=config.seed).random(config.size)
-        self._points = ndtri(np.clip(points, 1e-4, 1 - 1e-4))
-        # Sixteen points have a mean and a variance of their own; those of the normal are wanted.
-        self._points = (self._points - self._points.mean(axis=0)) / self._points.std(axis=0)
+        self._points = _whitened(ndtri(np.clip(points, 1e-4, 1 - 1e-4)))
         self._members = [self._vary(copy.copy(self.model.mj), p) for p in self._points[:, : len(_MODEL)]]
         self._data = [mujoco.MjData(self.model.mj) for _ in range(config.threads)]
 
@@ -98,8 +81,8 @@ class Ensemble:
         steps, every = round(horizon / h), max(1, round(f.config.resolution / h))
         at = np.arange(every, steps + 1, every)
         starts = self._starts(q, qd, base)
-        each: Array = np.arange(steps) * h
-        times: Array = at * h
+        each = np.asarray(np.arange(steps) * h, dtype=np.float64)
+        times = np.asarray(at * h, dtype=np.float64)
         set_points, _ = plan.sample(stamp_ns, each, q)
         states, _ = rollout.rollout(self._members, self._data, starts, interleave(set_points)[None])
         states = states[:, at - 1]
@@ -120,7 +103,7 @@ class Ensemble:
         A = f.ground.frame()
         down = f.ground.gravity(base, f.config.slope)
         points = self._points[:, len(_MODEL) :]
-        twist = points[:, 3:] @ _root(base.twist_covariance).T
+        twist = points[:, 2:] @ _root(base.twist_covariance).T
         tilt = np.sqrt(np.diag(base.covariance)[3:5].clip(0.0)).clip(0.0, 0.02)
         starts = np.empty((self.config.size, self.model.size))
         for i, (p, member) in enumerate(zip(points, self._members, strict=True)):
@@ -131,6 +114,19 @@ class Ensemble:
                 base.angular_velocity + twist[i, 3:], base.contacts,
             )  # fmt: skip
         return starts
+
+
+def _whitened(points: Array) -> Array:
+    """Points (members, m) moved as little as possible so that mean and covariance are those of the normal, 0 and 1.
+
+    Sixteen points in fourteen dimensions are correlated by chance. Where there are fewer points than dimensions, each
+    dimension has its mean and variance right.
+    """
+    centred = points - points.mean(axis=0)
+    if len(points) <= points.shape[1]:
+        return np.asarray(centred / centred.std(axis=0))
+    u, _, vt = np.linalg.svd(centred / centred.std(axis=0), full_matrices=False)
+    return np.asarray(np.sqrt(len(points)) * u @ vt)
 
 
 def turned(rotations: Array) -> Array:

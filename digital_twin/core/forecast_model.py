@@ -20,7 +20,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
 from digital_twin.core.model import ROOT_JOINT, RobotModel, compile_spec
 from digital_twin.core.robot_config import Joints, RobotConfig
-from digital_twin.core.rotation import matrix_from_quat, quat_from_matrix, wxyz_from_xyzw, xyzw_from_wxyz
+from digital_twin.core.rotation import cross, matrix_from_quat, quat_from_matrix, wxyz_from_xyzw, xyzw_from_wxyz
 from digital_twin.core.scene import WORLD_GROUP, SceneBuilder
 from digital_twin.core.world import World
 
@@ -139,7 +139,7 @@ class ForecastModel:
         at, turn = slice(self._pos, self._pos + 3), slice(self._pos + 3, self._pos + 7)
         omega = rotation @ angular_velocity
         d.qpos[at], d.qpos[turn] = position - offset, wxyz_from_xyzw(quat_from_matrix(R))
-        d.qvel[self._vel : self._vel + 3] = rotation @ velocity - np.cross(omega, offset)
+        d.qvel[self._vel : self._vel + 3] = rotation @ velocity - cross(omega, offset)
         d.qvel[self._vel + 3 : self._vel + 6] = R.T @ omega
         if not (np.isfinite(d.qpos).all() and np.isfinite(d.qvel).all()):
             raise TwinError("the state to forecast from is not finite")

@@ -16,35 +16,17 @@ from mujoco import rollout
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan, Controller, SetPoints
-from digital_twin.core.config import param
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.forecast_model import STATE, ForecastModel, Motion
 from digital_twin.core.ground import Ground
 from digital_twin.core.model import RobotModel
+from digital_twin.core.prediction_config import FIDELITIES, ForecastConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import exp_so3
 from digital_twin.core.world import World
 
-FIDELITIES = ("kinematic", "rigid_body", "contact")
 GRAVITY = 9.81
 FASTEST = 1000.0  # [rad/s] and [m/s]; what moves faster is no robot
-
-
-@dataclass(frozen=True)
-class ForecastConfig:
-    """Forecasts."""
-
-    fidelity: str = param("contact", "of the regular forecasts", choices=FIDELITIES)
-    horizon: float = param(1.0, "how far ahead", unit="s", low=0.02, high=60)
-    timestep: float = param(0.002, "of the physics", unit="s", low=0.0002, high=0.01)
-    resolution: float = param(0.02, "between two points of a forecast", unit="s", low=0.001, high=1)
-    plan: str = param(
-        "auto", "which commands are assumed: hold (the last), trend (the last goes on at its speed), trajectory (the one "
-        "being executed), auto (a trajectory if there is one, else trend)", choices=("auto", "hold", "trend", "trajectory"),
-    )  # fmt: skip
-    trend_time: float = param(0.2, "for how long a command goes on at its speed", unit="s", low=0.01, high=5)
-    command_delay: float = param(0.003, "from a command to its torque", unit="s", low=0, high=0.1)
-    slope: float = param(0.01, "standard deviation of the ground's slope", unit="rad", low=0, high=0.5)
 
 
 @dataclass(frozen=True)
@@ -131,7 +113,7 @@ class Forecaster:
         steps = round(horizon / self.config.timestep)
         every = max(1, round(self.config.resolution / self.config.timestep))
         at = np.arange(every, steps + 1, every)
-        times: Array = at * self.config.timestep
+        times = np.asarray(at * self.config.timestep, dtype=np.float64)
         set_points, assumed = plan.sample(stamp_ns, times, q)
         if fidelity == "kinematic":
             motion, start, controls = self._go_on(q, qd, base, times), np.empty(0), np.empty((0, 0))
@@ -148,8 +130,7 @@ class Forecaster:
         return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls)
 
     def _step_times(self, steps: int) -> Array:
-        times: Array = np.arange(steps) * self.config.timestep
-        return times
+        return np.asarray(np.arange(steps) * self.config.timestep, dtype=np.float64)
 
     def begin(self, q: Array, qd: Array, base: BaseState, fidelity: str) -> tuple[ForecastModel, Array]:
         """The model of a fidelity, made ready for the ground and the feet of now, and the state to start from."""

@@ -16,25 +16,14 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.config import param
 from digital_twin.core.forecast_model import ForecastModel, Motion
 from digital_twin.core.forecaster import Forecast
+from digital_twin.core.prediction_config import ForesightConfig
 from digital_twin.core.scene import SHAPE_GROUP
 
 FALLEN_TILT = math.radians(30.0)
 FALLEN_HEIGHT = 2.0 / 3.0
 GRAVITY = 9.81
-
-
-@dataclass(frozen=True)
-class ForesightConfig:
-    """When to warn."""
-
-    fall_chance: float = param(0.5, "share of the ensemble that must fall before a fall is announced", low=0.01, high=1)
-    joint_margin: float = param(
-        0.02, "distance from a joint's limit that counts as meeting it", unit="rad", low=0, high=1
-    )
-    load_margin: float = param(0.98, "share of a limit of torque or speed that counts as meeting it", low=0.1, high=1)
 
 
 @dataclass(frozen=True)
@@ -72,6 +61,28 @@ def fall_times(times: Array, motion: Motion, standing_height: float, ground: flo
     fallen = tilted | low
     first = np.argmax(fallen, axis=-1)
     return np.where(fallen.any(axis=-1), times[first], np.inf)
+
+
+class FallWatch:
+    """Announces a fall when enough of enough ensembles in a row fall: one alone may have started from a bad estimate."""
+
+    def __init__(self, config: ForesightConfig) -> None:
+        self._config = config
+        self.clear()
+
+    def clear(self) -> None:
+        """As at first."""
+        self._in_a_row = 0
+        self.chance = 0.0
+
+    def update(self, times: Array) -> Warning | None:
+        """When each member of an ensemble falls [s] (members,), infinite for those that do not."""
+        fallen = np.isfinite(times)
+        self.chance = float(fallen.mean())
+        self._in_a_row = self._in_a_row + 1 if self.chance >= self._config.fall_chance else 0
+        if self._in_a_row < self._config.fall_confirmations:
+            return None
+        return Warning("fall", "", float(np.median(times[fallen])), self.chance)
 
 
 def limits_ahead(f: Forecast, model: ForecastModel, config: ForesightConfig) -> list[Warning]:

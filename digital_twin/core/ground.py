@@ -46,13 +46,17 @@ class Ground:
         length = float(np.linalg.norm(seen))
         if seen[2] < 0.7 * length:
             return  # steeper than anybody stands on
-        dt = self._settling if self._stamp is None else (base.stamp_ns - self._stamp) / NS
+        dt = 0.0 if self._stamp is None else (base.stamp_ns - self._stamp) / NS
         if dt < 0.0 or dt > 10.0 * self._settling:
-            self._known, dt = 0.0, self._settling
+            self._stamp = None
+        share = 1.0
+        if self._stamp is None:
+            self._known = 0.0
+        else:
+            # At first a plain mean, later one that forgets.
+            self._known = min(self._known + dt if self._known else 2.0 * dt, self._settling)
+            share = min(1.0, dt / max(self._known, 1e-9))
         self._stamp = base.stamp_ns
-        # At first a plain mean, later one that forgets.
-        self._known = min(self._known + dt, self._settling)
-        share = min(1.0, dt / max(self._known, 1e-9))
         self.normal = self.normal + share * (seen / length - self.normal)
         self.normal /= np.linalg.norm(self.normal)
 

@@ -13,17 +13,18 @@ import numpy as np
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
-from digital_twin.core.ensemble import Ensemble, EnsembleConfig, Spread
-from digital_twin.core.forecaster import Forecast, ForecastConfig, Forecaster
+from digital_twin.core.ensemble import Ensemble, Spread
+from digital_twin.core.forecaster import Forecast, Forecaster
 from digital_twin.core.foresight import (
     Balance,
-    ForesightConfig,
+    FallWatch,
     SelfCollision,
     Warning,
     fall_times,
     limits_ahead,
 )
 from digital_twin.core.model import RobotModel
+from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.skill import HORIZONS
 from digital_twin.core.world import World
@@ -51,10 +52,17 @@ class Prediction:
         self.ensemble = Ensemble(self.forecaster, ensemble, world)
         self._contact = self.forecaster.models["contact"]
         self._config = foresight
+        self._watch = FallWatch(foresight)
         self._balance = Balance(self._contact)
         self._touching = SelfCollision(self._contact)
         self._stand = self._contact.stand_height
         self._soles = model.kinematics([f.frame for f in robot.feet])
+        self.capture_margin = self.zmp_margin = math.nan
+
+    def forget(self) -> None:
+        """What was learned from states: time was turned back, or it is another robot."""
+        self.forecaster.ground.clear()
+        self._watch.clear()
         self.capture_margin = self.zmp_margin = math.nan
 
     def forecast(self, s: State, plan: CommandPlan, fidelity: str = "", horizon: float = 0.0) -> Forecast:
@@ -70,12 +78,13 @@ class Prediction:
         return bool(np.isfinite(fall_times(f.times, f.motion, self._stand, self._floor(s))))
 
     def fall(self, spread: Spread, s: State) -> Warning | None:
-        """A fall that an ensemble announces."""
-        times = fall_times(spread.times, spread.motion, self._stand, self._floor(s))
-        fallen = np.isfinite(times)
-        if fallen.mean() < self._config.fall_chance:
-            return None
-        return Warning("fall", "", float(np.median(times[fallen])), float(fallen.mean()))
+        """A fall that ensembles announce."""
+        return self._watch.update(fall_times(spread.times, spread.motion, self._stand, self._floor(s)))
+
+    def in_doubt(self, f: Forecast, s: State) -> bool:
+        """Whether an ensemble should be asked at once: the robot falls in the forecast, or might."""
+        margin = self.capture_margin
+        return self.falls(f, s) or margin < self._config.doubt or self._watch.chance > 0.1
 
     def warnings(self, f: Forecast) -> list[Warning]:
         """Limits and contacts with itself that a forecast meets."""

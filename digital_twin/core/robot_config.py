@@ -17,6 +17,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.config import build, load_yaml, param
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.core.model import RobotModel
+from digital_twin.core.motor_config import BatteryConfig, MotorConfig
 from digital_twin.core.rotation import rpy_matrix
 
 
@@ -79,14 +80,26 @@ class RobotConfig:
     imus: list[ImuConfig] = param([], "inertial sensors; the first drives the estimate")
     scan_frame: str = param("", "frame of a planar laser scanner, for the simulated robot; empty: it has none")
     joints: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a joint")
+    motors: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a motor")
+    battery: BatteryConfig = param(BatteryConfig, "what feeds the motors")
+    contacts: dict[str, dict[str, Any]] = param({}, "geometry, link or world/… or pattern: keys of a contact")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
         """The settings of one joint, all matching patterns applied in the file's order."""
-        merged: dict[str, Any] = {}
-        for pattern, values in self.joints.items():
-            if fnmatch.fnmatchcase(name, pattern):
-                merged.update(values)
-        return build(JointConfig, merged, f"{where}: joint {name}")
+        return build(JointConfig, matching(self.joints, name), f"{where}: joint {name}")
+
+    def motor(self, name: str, where: str = "robot config") -> MotorConfig:
+        """The motor of one joint, all matching patterns applied in the file's order."""
+        return build(MotorConfig, matching(self.motors, name), f"{where}: motor {name}")
+
+
+def matching(patterns: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """What all patterns that match a name say, later ones winning."""
+    merged: dict[str, Any] = {}
+    for pattern, values in patterns.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            merged.update(values)
+    return merged
 
 
 def load_robot_config(path: Path | str) -> RobotConfig:
@@ -129,9 +142,10 @@ def check_names(config: RobotConfig, model: RobotModel, where: str) -> None:
     for what, frame in named:
         if frame not in frames:
             raise ConfigError(f"{where}: {what}: {unknown('frame', frame, frames)}")
-    for pattern in config.joints:
-        if not fnmatch.filter(model.joint_names, pattern):
-            raise ConfigError(f"{where}: joints: {unknown('joint', pattern, model.joint_names)}")
+    for key in ("joints", "motors"):
+        for pattern in getattr(config, key):
+            if not fnmatch.filter(model.joint_names, pattern):
+                raise ConfigError(f"{where}: {key}: {unknown('joint', pattern, model.joint_names)}")
     if len({f.name for f in config.feet}) != len(config.feet):
         raise ConfigError(f"{where}: feet: two feet have one name")
 

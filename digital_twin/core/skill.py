@@ -24,7 +24,7 @@ COVERAGE = 0.9
 PENDING = 64  # forecasts that wait for their outcome, at each horizon
 OUTCOMES = 300  # that scores are made of
 MOST_GAP = 0.1  # [s] between two states within which the state at a forecast's time is found
-LEARNING = 0.03  # of the intervals' widths, relative, for one outcome
+LEARNING = 0.03  # of the intervals' widths, relative, for one outcome; more at first
 _LEAST = (1e-4, 2e-4, 2e-4)  # [rad], [m], [rad]: the narrowest deviations; sensors are no better
 
 
@@ -147,7 +147,8 @@ class SkillBook:
         a.errors[k], a.held[k] = errors, held
         a.outcomes += 1
         # Wider by nine parts when it failed, narrower by one when it held: in balance at 90 %.
-        a.width *= np.exp(LEARNING * np.where(held, COVERAGE - 1.0, COVERAGE))
+        rate = max(LEARNING, 0.9 / math.sqrt(a.outcomes))
+        a.width *= np.exp(rate * np.where(held, COVERAGE - 1.0, COVERAGE))
 
     def widths(self) -> Array:
         """Half widths of the 90 % intervals in deviations (6, n + 6), for each of HORIZONS."""

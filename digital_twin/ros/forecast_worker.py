@@ -12,10 +12,11 @@ import numpy as np
 from digital_twin.core.arrays import Array
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.errors import TwinError
-from digital_twin.core.forecaster import FIDELITIES, DivergedError, Forecast
+from digital_twin.core.forecaster import DivergedError, Forecast
 from digital_twin.core.foresight import Warning
 from digital_twin.core.governor import Governor
 from digital_twin.core.prediction import Prediction, State, deviations, half_widths
+from digital_twin.core.prediction_config import FIDELITIES
 from digital_twin.core.skill import SkillBook
 from digital_twin.core.statistics import Loop, Recent
 from digital_twin.core.world import load_world
@@ -26,6 +27,7 @@ from digital_twin.ros.prediction_topics import PredictionTopics
 from digital_twin.ros.wrecks import keep_wreck
 from digital_twin.settings import PredictorSettings
 
+CATCH_UP = 0.4  # [s]
 Answer = Callable[[bool, str], None]
 
 
@@ -124,10 +126,11 @@ class ForecastWorker:
                 self._answer(state, *request)
             if not due or state is None:
                 continue
-            next_forecast = max(next_forecast + 1.0 / rate, now)
+            # What an ensemble delayed is caught up with, within limits.
+            next_forecast = max(next_forecast + 1.0 / rate, now - CATCH_UP)
             done_ns = state.stamp_ns
-            falls = self._regular(state)
-            if each and (now >= next_ensemble or falls):
+            doubt = self._regular(state)
+            if each and (now >= next_ensemble or doubt):
                 next_ensemble = max(next_ensemble + 1.0 / each, now)
                 self._spread(state)
 
@@ -156,7 +159,7 @@ class ForecastWorker:
         )
 
     def _regular(self, s: State) -> bool:
-        """One forecast, booked and published; returns whether the robot falls in it."""
+        """One forecast, booked and published; returns whether an ensemble should be asked at once."""
         start = time.perf_counter()
         p = self.prediction
         p.forecaster.ground.update(s.base, s.q)
@@ -173,7 +176,7 @@ class ForecastWorker:
         said = self.governor.took(ms / 1000.0)
         if said:
             self._node.get_logger().warning(said)
-        return p.falls(f, s)
+        return p.in_doubt(f, s)
 
     def _try(self, s: State, fidelity: str, horizon: float = 0.0) -> Forecast | None:
         """A forecast; None when it fails, which is counted, said and kept."""

@@ -1,0 +1,74 @@
+"""Which way the ground faces, as standing feet tell it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digital_twin.core.base_state import BaseState
+from digital_twin.core.ground import NS, Ground
+from digital_twin.core.rotation import exp_so3
+from digital_twin.robots import load_robot
+
+
+@pytest.fixture(scope="module")
+def robot():
+    return load_robot()
+
+
+def base(rotation, t=0.0, contacts=(True, True), tilt_variance=0.0):
+    covariance = np.diag([0.0, 0, 0, tilt_variance, tilt_variance, 0])
+    zero = np.zeros(3)
+    return BaseState(round(t * NS), zero, rotation, zero, zero, covariance, np.zeros((6, 6)), contacts, True)
+
+
+@given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
+@settings(max_examples=25)
+def test_the_normal_is_that_of_the_soles(roll, pitch):
+    robot = load_robot()
+    ground = Ground(robot.model, robot.config)
+    R = exp_so3([roll, pitch, 0.0])
+    ground.update(base(R), robot.joints.stand)
+    kinematics = robot.model.kinematics(["l_sole", "r_sole"])
+    kinematics.update(robot.joints.stand)
+    seen = (R @ kinematics.rotation[:, :, 2].T).mean(axis=1)
+    assert ground.normal == pytest.approx(seen / np.linalg.norm(seen), abs=1e-9)
+    assert ground.frame() @ ground.normal == pytest.approx([0, 0, 1], abs=1e-9)
+    assert ground.frame() @ ground.frame().T == pytest.approx(np.eye(3), abs=1e-9)
+    # A heading that is not needed is not turned.
+    axis = np.cross(ground.normal, [0, 0, 1])
+    assert ground.frame() @ axis == pytest.approx(axis, abs=1e-9)
+
+
+def test_a_tilt_that_the_attitude_cannot_explain_is_a_slope(robot):
+    ground, tilt = Ground(robot.model, robot.config), exp_so3([0.1, 0.0, 0.0])
+    ground.update(base(tilt), robot.joints.stand)
+    # Gravity in the ground's frame is what odom's down is there: a slope that is real.
+    assert ground.gravity(base(tilt), 0.05) == pytest.approx(ground.frame() @ [0, 0, -1], abs=1e-9)
+    # When the attitude is that uncertain, the ground is taken to be level.
+    assert ground.gravity(base(tilt, tilt_variance=100.0), 0.05) == pytest.approx([0, 0, -1], abs=1e-4)
+    half = ground.gravity(base(tilt, tilt_variance=0.05**2), 0.05)
+    assert np.arctan2(half[1], -half[2]) == pytest.approx(0.5 * np.arctan2(*ground.normal[[1, 2]]), rel=0.01)
+
+
+def test_it_averages_and_forgets(robot):
+    ground = Ground(robot.model, robot.config, settling=1.0)
+    for k in range(200):  # soles that roll to and fro
+        ground.update(base(exp_so3([0.05 * (-1) ** k, 0.0, 0.0]), 0.01 * k), robot.joints.stand)
+    still = Ground(robot.model, robot.config)
+    still.update(base(np.eye(3)), robot.joints.stand)
+    assert ground.normal == pytest.approx(still.normal, abs=2e-3)
+    for k in range(200, 900):
+        ground.update(base(exp_so3([0.05, 0.0, 0.0]), 0.01 * k), robot.joints.stand)
+    assert ground.normal[1] - still.normal[1] == pytest.approx(-0.05, abs=1e-3)
+
+
+def test_feet_in_the_air_say_nothing(robot):
+    ground = Ground(robot.model, robot.config)
+    ground.update(base(exp_so3([0.2, 0.0, 0.0]), contacts=(False, False)), robot.joints.stand)
+    ground.update(base(np.eye(3)), np.full(robot.model.n, np.nan))
+    ground.update(base(exp_so3([2.0, 0.0, 0.0])), robot.joints.stand)  # lying on its side
+    assert ground.normal.tolist() == [0, 0, 1]
+    one = Ground(robot.model, robot.config)
+    one.update(base(exp_so3([0.2, 0.0, 0.0]), contacts=(True, False)), robot.joints.stand)
+    assert one.normal[1] < -0.1
