@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from digital_twin.bags import Bag
 from digital_twin.cli.report import check_writable, write_report
 from digital_twin.core.errors import TwinError
 from digital_twin.recording.analysis import Analysis, analyse
@@ -24,6 +25,7 @@ from digital_twin.recording.verdict import verdict
 
 
 def _gathered(console: Console, path: str, a: argparse.Namespace) -> Analysis:
+    Bag(path).close()  # what is none is said before a bar is drawn
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(f"reading {Path(path).name}", total=1.0)
         run = gather(
