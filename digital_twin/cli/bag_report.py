@@ -17,8 +17,9 @@ from rich.table import Table
 from digital_twin.bags import Bag
 from digital_twin.cli.report import check_writable, write_report
 from digital_twin.core.errors import TwinError
-from digital_twin.recording.analysis import Analysis, analyse
+from digital_twin.recording.analysis import analyse
 from digital_twin.recording.compare import compare, in_words
+from digital_twin.recording.findings import Analysis
 from digital_twin.recording.gather import gather
 from digital_twin.recording.report_page import page
 from digital_twin.recording.verdict import verdict

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from digital_twin.core.arrays import Array
-from digital_twin.recording.analysis import Analysis
+from digital_twin.recording.findings import Analysis
 from digital_twin.recording.series import compare_means, effective_size, holm
 
 SURE = 0.05

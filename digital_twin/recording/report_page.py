@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from digital_twin.recording.analysis import LEVELS, Analysis
+from digital_twin.recording.findings import LEVELS, Analysis
 from digital_twin.recording.series import Plot, thin
 
 FEW, MANY = 3000, 8000  # points of a line: of a joint's, and of another's

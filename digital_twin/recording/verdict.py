@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from digital_twin.recording.analysis import Analysis
+from digital_twin.recording.findings import Analysis
 
 
 def verdict(a: Analysis) -> tuple[int, str]:
