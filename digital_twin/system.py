@@ -55,7 +55,7 @@ def describe(options: Options) -> list[NodeSpec]:
     bridge: dict[str, Any] = dict(robot)
     if real:
         bridge["commands.gate"] = "manual"
-    if options.record == "true":
+    if options.record == "true" and not options.bag:  # a recording that plays does not wait
         bridge["wait_for_recorder"] = True
     if options.simulator == "gazebo":
         bridge["command_output"] = "gazebo"

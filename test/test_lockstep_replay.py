@@ -77,6 +77,11 @@ def test_what_was_recorded_comes_out_again_byte_for_byte(recording):
     assert first_of(result.values()) == ""
 
 
+def test_the_stop_in_it_made_a_snapshot(recording):
+    with Bag(recording.with_name("run_emergency_stop")) as bag:
+        assert bag.metadata["digital_twin"]["reason"] == "emergency stop" and "/virtual/odom" in bag.topics
+
+
 def test_twice_the_same_bytes_in_both_orders(recording):
     for exact in (True, False):
         runs = []
@@ -165,7 +170,7 @@ def test_a_robot_in_a_namespace_has_its_frames_in_it(tmp_path):
         assert Replay(bag, URDF).prefix == "/bob/"
         _, found = outputs(bag, URDF)
     odom = next(d for topic, _, d in found if topic == "virtual/odom")
-    assert b"bob/odom\0" in odom and b"bob/root_link\0" in odom
+    assert b"bob/odom\0" in odom and b"bob/base_link\0" in odom
 
 
 @needs_icub

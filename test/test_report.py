@@ -18,6 +18,7 @@ from std_msgs.msg import Float64MultiArray, Int64MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from digital_twin.bags import Bag
+from digital_twin.cli.main import main
 from digital_twin.core.errors import ConfigError, TwinError
 from digital_twin.recording.analysis import analyse
 from digital_twin.recording.compare import compare
@@ -193,7 +194,7 @@ def test_a_gap_is_found_and_said(tmp_path):
     row = next(t for t in a.numbers["quality"]["topics"] if t["topic"] == "joint_states")
     assert row["gaps"] == 1 and row["longest_gap_s"] == pytest.approx(1.0, abs=0.02)
     assert any("no joint_states for 1.0" in e.what and e.t == pytest.approx(10.0, abs=0.1) for e in a.events)
-    assert "joint states have 1 gaps, the longest 1000 ms" in verdict(a)[1]
+    assert "joint states have 1 gap, the longest 1000 ms" in verdict(a)[1]
 
 
 def test_the_page_stands_alone_and_its_data_are_whole(made):
@@ -265,6 +266,60 @@ def test_a_recording_without_outputs_is_replayed_first(tmp_path):
     )
     assert r["estimation"]["base"]["position_rms_m"] < 0.027
     assert 100_000 < (tmp_path / "r.html").stat().st_size < 20_000_000
+
+
+J = "sensor_msgs/msg/JointState"
+ONE = JointStateCodec(JointState).writer(("a",))
+ODD = {
+    "a stranger": [("/chatter", "std_msgs/msg/String", T0, b"\0\1\0\0\2\0\0\0a\0")],
+    "one message": [("/joint_states", J, T0, ONE.write(T0, np.array([1.0])))],
+    "a type nobody knows": [("/joint_states", "foo_msgs/msg/Bar", T0 + k, bytes(60)) for k in range(50)],
+    "a clock that jumps": [
+        ("/joint_states", J, T0 + (k if k < 50 else k - 10**6) * 10**7, ONE.write(T0 + k * 10**7, np.array([np.nan if k % 7 == 0 else 1.0])))
+        for k in range(100)
+    ],
+    "rubbish": [
+        (topic, kind, T0 + k, np.random.default_rng(k).bytes(size))
+        for k in range(30)
+        for topic, kind, size in (
+            ("/joint_states", J, 60), ("/virtual/joint_states", J, 0), ("/virtual/odom", "nav_msgs/msg/Odometry", 800),
+            ("/twin/sync_status", "diagnostic_msgs/msg/DiagnosticArray", 30), ("/twin/arrivals", "std_msgs/msg/Int64MultiArray", 3),
+            ("/twin/journal/twin_synchronizer", "std_msgs/msg/Int64MultiArray", 40), ("/virtual/prediction/skill", "std_msgs/msg/Float64MultiArray", 50),
+            ("/virtual/prediction/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 50),
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize(
+    "command", [["report"], ["compare"], ["export", "--to", "hdf5"], ["replay", "--fast"]], ids=lambda c: c[0]
+)
+def test_odd_recordings_end_well_or_in_one_line(tmp_path, monkeypatch, capsys, what, command):
+    r = Recording(tmp_path / "odd", RecordingConfig(min_free=0.0, keep=0.0), {})
+    numbers = {}
+    for topic, kind, t, data in ODD[what]:
+        if topic not in numbers:
+            numbers[topic] = r.declare(topic, kind)
+        r.add(numbers[topic], t, data)
+    r.close()
+    before = {p.name: p.read_bytes() for p in (tmp_path / "odd").iterdir()}
+    monkeypatch.chdir(tmp_path)
+    code = main([command[0], *["odd"] * (1 + (command[0] == "compare")), *command[1:]])
+    said = capsys.readouterr()
+    assert code in (0, 2) and "Traceback" not in said.err
+    if code == 2:
+        assert said.err.startswith("digital-twin: ") and said.err.count("\n") == 1
+    if command[0] == "report":
+        words = json.loads((tmp_path / "odd_report.json").read_text())["verdict"]
+        expected = {
+            "a stranger": "no joint states",
+            "a type nobody knows": "foo_msgs/msg/Bar",
+            "a clock that jumps": "clock went back",
+            "rubbish": "cannot be read",
+        }
+        assert expected.get(what, "") in words
+    assert {p.name: p.read_bytes() for p in (tmp_path / "odd").iterdir()} == before
 
 
 # Statistics

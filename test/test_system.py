@@ -35,6 +35,7 @@ def test_a_recorder_comes_first_and_only_a_whole_recording_is_waited_for():
     )
     assert parameters("physical_bridge", record="true")["wait_for_recorder"]
     assert "wait_for_recorder" not in parameters("physical_bridge", record="snapshots")
+    assert "wait_for_recorder" not in parameters("physical_bridge", record="true", simulator="none", bag="x")
 
 
 def parameters(node, **options):

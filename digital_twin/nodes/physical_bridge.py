@@ -26,6 +26,7 @@ from digital_twin.ros.qos import INTERNAL
 from digital_twin.settings import BridgeSettings
 
 TICK = 0.05
+PATIENCE = 15.0  # [s] with a recorder that does not get ready
 
 
 class PhysicalBridge(TwinNode[BridgeSettings]):
@@ -42,7 +43,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         self._open_commands()
         self._intake = IntakeTopics(self, self._robot, self._arrived)
         if s.wait_for_recorder:
-            self.waiting = True
+            self.waiting, self._patient_until = True, self.steady_ns + round(PATIENCE * 1e9)
             self.create_subscription(DiagnosticArray, "twin/recorder_status", self._recorder_said, INTERNAL)
         self.every(TICK, self._tick)
         self.every(0.5, self._slow_tick)
@@ -107,6 +108,9 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         self._send(self._gate.tick(self.steady_ns))
 
     def _slow_tick(self) -> None:
+        if self.waiting and self.steady_ns > self._patient_until:
+            self.waiting = False
+            self.get_logger().warning("the recorder is not ready; going on without it")
         infos = self.get_publishers_info_by_topic(self.resolve_topic_name("virtual/joint_commands"))
         self._gate.sources(tuple(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos))
         if self._arrivals:

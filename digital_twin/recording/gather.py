@@ -176,15 +176,20 @@ def _read(bag: Bag, prefix: str, robot: Robot | None, notes: list[str], progress
     messages = {name[len(prefix) :]: m for name, m in messages.items()}
     arrivals: dict[int, int] = {}
     for _, data in messages.pop("twin/arrivals", []):
-        pairs = int64_multi_array(data)[2]
+        try:
+            pairs = int64_multi_array(data)[2]
+        except TwinError as e:
+            notes.append(f"twin/arrivals: {e}")
+            break
         arrivals |= dict(zip(pairs[::2].tolist(), pairs[1::2].tolist(), strict=False))
     run = Run(
         bag.path, bag.start_ns, bag.end_ns, {t: x.kind for t, x in own.items()},
         {name.removeprefix(prefix): t for name, t in bag.times().items()},
-        {name[len(prefix) :]: t for name, t in found.items() if len(t)}, [], arrivals,
+        {name[len(prefix) :]: t for name, t in found.items()}, [], arrivals,
         {t: messages[t] for t in forecasts}, bag.metadata.get("digital_twin", {}), list(notes), robot,
     )  # fmt: skip
     run.notes += [f"{t}: {x.malformed} messages are none of their type" for t, x in run.tables.items() if x.malformed]
+    run.tables = {t: x for t, x in run.tables.items() if len(x)}
     run.statuses = _statuses({t: messages[t] for t in statuses}, run.notes)
     if prefix + "ground_truth/odom" in bag.topics:
         run.true_frame = _child_frame(bag, prefix + "ground_truth/odom")

@@ -15,7 +15,7 @@ import itertools
 import json
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digital_twin.bags import Bag, namespace_of
-from digital_twin.core.errors import BagError
+from digital_twin.core.errors import BagError, one_line
 from digital_twin.recording.identity import CONFIG, URDF
 from digital_twin.recording.typed import int64_multi_array
 from digital_twin.ros.journal import FIELDS, key_of, topic_of
@@ -57,6 +57,13 @@ class Outcome:
     hashes: dict[str, Any] = field(default_factory=lambda: defaultdict(hashlib.sha256))
     notes: list[str] = field(default_factory=list)
 
+    def note_refused(self, nodes: Iterable[Offline]) -> None:
+        """Say what the nodes did not take."""
+        for node in nodes:
+            if node.tally.rejected:
+                said = ", ".join(f"{n} {why}" for why, n in sorted(node.tally.rejected.items()))
+                self.notes.append(f"{node.get_name()} refused or changed: {said}")
+
     @property
     def digest(self) -> str:
         """One hash of all outputs."""
@@ -85,11 +92,13 @@ class Replay:
         self._files = tempfile.TemporaryDirectory()
         self._robot = self._robot_settings(robot_description, robot_config)
         self._settings = settings or {}
+        self.notes: list[str] = []
+        self.kinds: dict[str, str] = {}
         self._journals = {name: j for name in NODES if exists(name) and (j := self._journal(name)) is not None}
         whole = {"physical_bridge", "twin_synchronizer"} <= self._journals.keys()
         self.exact = exact and whole and all(j.whole for j in self._journals.values())
-        self.notes: list[str] = []
-        self.kinds: dict[str, str] = {}
+        if not self._robot["robot_description"]:
+            self.notes.append("no robot description is given, nor in the recording: taken for the package's humanoid")
         if exact and self._journals and not self.exact:
             self.notes.append(
                 "the journals of the nodes do not begin with the nodes; replayed in recorded order instead"
@@ -112,7 +121,11 @@ class Replay:
         topic = self._prefix + topic_of(node)
         if topic not in self.bag.topics:
             return None
-        return Journal([int64_multi_array(data) for _, _, data in self.bag.messages([topic])])
+        try:
+            return Journal([int64_multi_array(data) for _, _, data in self.bag.messages([topic])])
+        except (BagError, ValueError, LookupError, TypeError) as e:
+            self.notes.append(f"{topic} is no journal: {one_line(e)}")
+            return None
 
     def _make(self, name: str, bus: Bus, *, lone: bool) -> Offline:
         module = importlib.import_module(f"digital_twin.nodes.{name}")
@@ -148,10 +161,8 @@ class Replay:
     def _run_as_recorded(self, bus: Bus, outcome: Outcome, progress: Callable[[float], None]) -> None:
         start, span = self.bag.start_ns, max(1, self.bag.end_ns - self.bag.start_ns)
         bus.now_ns = bus.steady_ns = start
-        for name in NODES:
-            if exists(name):
-                self._make(name, bus, lone=False)
-        inputs = self._inputs(set(bus.handlers))
+        nodes = [self._make(name, bus, lone=False) for name in NODES if exists(name)]
+        inputs = self._inputs(bus.heard, outcome)
         cut = len(self._prefix)
         for topic, time_ns, data in _joints_last(self.bag.messages(inputs)):
             if -LEAP_NS < time_ns - bus.now_ns < AHEAD_NS:
@@ -162,14 +173,19 @@ class Replay:
             outcome.messages += 1
             if outcome.messages % 1024 == 0:
                 progress((time_ns - start) / span)
+        outcome.note_refused(nodes)
 
-    def _inputs(self, heard: set[str]) -> list[str]:
+    def _inputs(self, heard: Mapping[str, str], outcome: Outcome) -> list[str]:
         """Topics of the recording that the nodes hear and do not publish themselves."""
         found = []
-        for topic in self.bag.topics:
-            name = topic[len(self._prefix) :] if topic.startswith(self._prefix) else ""
-            if name in heard and (name in FROM_OTHERS or not name.startswith(MADE_BY_US)):
-                found.append(topic)
+        for topic in self.bag.topics.values():
+            name = topic.name[len(self._prefix) :] if topic.name.startswith(self._prefix) else ""
+            if name not in heard or (name not in FROM_OTHERS and name.startswith(MADE_BY_US)):
+                continue
+            if topic.kind == heard[name]:
+                found.append(topic.name)
+            else:
+                outcome.notes.append(f"{topic.name} is {topic.kind or 'of no known type'}, not {heard[name]}; left out")
         return found
 
     @property
@@ -271,6 +287,7 @@ class _Exact:
                 handle(key, data)
             if count % 4096 == 0:
                 progress(count / total)
+        self._outcome.note_refused(self._nodes)
 
     def _outside(self) -> Iterator[tuple[str, int, bytes]]:
         """Messages that none of the nodes made."""

@@ -158,13 +158,14 @@ class _Collector:
         """Take messages of the topic."""
         times, rows = batch.times, batch.rows
         while len(times):
-            if rows.shape[1] < 12 or bytes(rows[0, :4]) != LITTLE_ENDIAN:
+            if rows.shape[1] < 12:
+                self.malformed += len(times)
+                return
+            if bytes(rows[0, :4]) != LITTLE_ENDIAN:
                 plain = (rows[:, :4] == np.frombuffer(LITTLE_ENDIAN, np.uint8)).all(axis=1)
-                if rows.shape[1] < 12 or not plain.any():
-                    self.malformed += len(times)
-                    return
                 self.malformed += int((~plain).sum())
                 times, rows = times[plain], rows[plain]
+                continue
             layout, fits = self._layout_for(rows)
             if layout is not None:
                 self._take(layout, times[fits], rows[fits])

@@ -44,7 +44,8 @@ def verdict(a: Analysis) -> tuple[int, str]:
         else ""
     )
     if happened or trouble:
-        said.append("; ".join([happened, *trouble][not happened :]).capitalize() + ".")
+        sentence = "; ".join([happened, *trouble][not happened :])
+        said.append(sentence[0].upper() + sentence[1:] + ".")
     else:
         said.append("The data are whole: no gaps, no steps of clocks, nothing refused that matters.")
     return level, " ".join(said)
@@ -81,8 +82,11 @@ def _trouble(a: Analysis) -> list[str]:
     joints = next((t for t in quality["topics"] if t["topic"] == "joint_states"), None)
     if joints is None:
         out.append("there are no joint states in the recording")
+    elif "joint_states" not in a.run.tables:
+        out.append(f"the joint states cannot be read: they are {joints['type'] or 'of no known type'}")
     elif joints["gaps"]:
-        out.append(f"joint states have {joints['gaps']} gaps, the longest {1e3 * joints['longest_gap_s']:.0f} ms")
+        gaps = f"{joints['gaps']} gap{'s' * (joints['gaps'] != 1)}, the longest"
+        out.append(f"joint states have {gaps} {1e3 * joints['longest_gap_s']:.0f} ms")
     bad = quality.get("joint_states", {})
     for key, words in (
         ("not_finite", "are not numbers"),
@@ -93,7 +97,7 @@ def _trouble(a: Analysis) -> list[str]:
             out.append(f"{bad[key]} joint states {words}")
     back = sum(t["backwards"] for t in quality["topics"])
     if back:
-        out.append(f"the recorder's clock went back ({back} times between messages)")
+        out.append(f"the recorder's clock went back ({back} time{'s' * (back != 1)} between messages)")
     damage = [note for note in quality["notes"] if "breaks off" in note or "damaged" in note or "missing" in note]
     if damage:
         out.append("the recording is not whole: " + "; ".join(damage))

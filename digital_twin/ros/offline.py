@@ -38,6 +38,7 @@ class Bus:
     Attributes:
         now_ns, steady_ns: the time it is. sink: is given each message that a node publishes, (topic, bytes).
         kinds: types of what is published, by topic. namespace: of the nodes, for the names of frames.
+        heard: types of what is listened to, by topic.
     """
 
     sink: Callable[[str, bytes], None]
@@ -48,6 +49,7 @@ class Bus:
     timers: list[Timer] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     namespace: str = "/"
+    heard: dict[str, str] = field(default_factory=dict)
     _queue: deque[tuple[str, bytes]] = field(default_factory=deque)
 
     def publish(self, topic: str, data: bytes) -> None:
@@ -124,7 +126,7 @@ class Offline(TwinNode[Any]):
 
     def create_publisher(self, message_type: Any, topic: str, qos: Any) -> Any:
         """One whose messages go to the bus. What only aligns is zero in them: rclpy leaves there what was there."""
-        kind = self.bus.kinds[topic] = f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
+        kind = self.bus.kinds[topic] = _kind(message_type)
 
         def publish(message: Any) -> None:
             if not isinstance(message, bytes):
@@ -139,6 +141,7 @@ class Offline(TwinNode[Any]):
             self.sources[self._named] = lambda key, data: callback(data)
             if not self.lone:
                 self.bus.handlers[topic].append(callback)
+                self.bus.heard[topic] = _kind(message_type)
 
     def create_timer(self, period: float, callback: Callable[[], None], clock: Any = None) -> None:
         """Goes off with the bus's clock, or when the journal says so."""
@@ -169,6 +172,10 @@ class Offline(TwinNode[Any]):
     def get_namespace(self) -> str:
         """As it was recorded."""
         return self.bus.namespace
+
+    def get_name(self) -> str:
+        """Without the namespace."""
+        return self._label
 
     def get_fully_qualified_name(self) -> str:
         """In its namespace."""
@@ -206,3 +213,8 @@ def offline(node: type, bus: Bus, settings: dict[str, Any], *, lone: bool = Fals
     ground = {"bus": bus, "given": unflatten(settings), "lone": lone}
     made: Offline = type(f"Offline{node.__name__}", (node, Offline), ground)()
     return made
+
+
+def _kind(message_type: Any) -> str:
+    """A class by its name in a recording: sensor_msgs/msg/Imu."""
+    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
