@@ -195,3 +195,20 @@ def test_without_an_imu_it_works_and_warns_only_where_one_is_expected(robot):
     rig = Rig(robot).run(3.0, imu=False)
     dp, dR, _ = rig.errors()
     assert dp.max() < 0.03 and dR.max() < 3.0
+
+
+def test_a_robot_that_tips_over_is_known_to_tip(robot):
+    """Its soles rock over their edges with the load still on them; the gyro is believed, not the soles."""
+    rig = Rig(robot, seed=3)
+    rig.run(1.4)
+    rig.plant.push("torso", np.array([260.0, 60.0, 0.0]), 0.1)
+    tilt, errors, speeds = 0.0, [], []
+    while tilt < np.radians(30) and len(errors) < 600:
+        rig.run(0.005, poses=False)
+        base = rig.states[-1][0].base
+        up = rig.states[-1][1][1][2]
+        tilt = np.arccos(min(1.0, up[2]))
+        errors.append(np.arccos(min(1.0, up @ base.rotation[2])))
+        speeds.append(np.linalg.norm(rig.plant.base_twist()[0] - base.velocity))
+    assert tilt >= np.radians(30)  # it did fall
+    assert max(errors) < np.radians(3.0) and max(speeds) < 0.3

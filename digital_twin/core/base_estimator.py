@@ -266,7 +266,7 @@ class BaseEstimator:
         self._first = None
         self.state = FilterState(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
-            (False,) * k, 0.0, *self._counted, 0.0, _NOTHING,
+            (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING,
         )  # fmt: skip
 
     def _advance(self, s: FilterState, stamp_ns: int, gyro: Array, accel: Array) -> FilterState:

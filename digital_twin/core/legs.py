@@ -25,6 +25,12 @@ GROUND_GATE = float(chdtri(1, 1e-4))
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
 UPSET = 20.0  # times as restless as right
+ROCKING = 0.2  # [s] for which feet found to rock on their edges are taken to do so
+ROCK = (
+    np.array([0.05, 0.05, 0.03, 0.5, 0.5, 0.2]) ** 2
+)  # variances that their places [m²/s], attitudes [rad²/s] then gain
+TURNED = 0.15  # [s] for which all soles must have turned against the gyro
+ROCKED = 3.0  # [s] of rocking after which it is rather the gyro that errs
 CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
 DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
 
@@ -34,6 +40,9 @@ class FilterState(NamedTuple):
 
     leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
     a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
+    turned: for how long all soles have turned against the gyro [s].
+    rocking: how long [s] the feet are still taken to rock on their edges, as when the robot tips over; rocked: for how
+    long they have.
     dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
     """
@@ -51,6 +60,9 @@ class FilterState(NamedTuple):
     bad: tuple[float, ...]
     distrusted: tuple[bool, ...]
     upset: float
+    turned: float
+    rocking: float
+    rocked: float
     dropped: int
     doubts: int
     unspread: float
@@ -79,7 +91,10 @@ class Legs:
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
-        return np.outer(np.array(s.ekf.stands, dtype=float), self._wander * (s.leg_noise * dt))
+        each = self._wander * (s.leg_noise * dt)
+        if s.rocking > 0.0:
+            each = each + ROCK * dt
+        return np.outer(np.array(s.ekf.stands, dtype=float), each)
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
         """Who stands; feet enter and leave the state. `dt` [s] since the last time."""
@@ -124,6 +139,16 @@ class Legs:
             ekf, _ = self.ekf.correct_height(ekf, i, others[0], self.config.ground, GROUND_GATE)
         return ekf
 
+    def _unsettled(self, ekf: EkfState) -> EkfState:
+        """All standing feet may have turned by as much as a sole that rocks, and be off by what that moves its centre."""
+        P: Array = ekf.covariance.copy()
+        diagonal = P.reshape(-1)[:: len(P) + 1]
+        for i in range(self._k):
+            if ekf.stands[i]:
+                diagonal[self.ekf.place[i]] += ROCK[:3] * ROCKING
+                diagonal[self.ekf.attitude[i]] += ROCK[3:] * ROCKING
+        return ekf._replace(covariance=P)
+
     def correct(self, s: FilterState, dt: float) -> FilterState:
         """By all standing feet."""
         ekf, c = s.ekf, self.config
@@ -136,7 +161,7 @@ class Legs:
         place, attitude = self._kinematics.position, self._kinematics.rotation
         ekf, results = self.ekf.correct_feet(ekf, standing, place, attitude, noise, GATE)
         self.corrections = list(zip(standing, results, strict=True))
-        calmest_foot, dropped, doubts = math.inf, s.dropped, s.doubts
+        calmest_foot, least_turned, dropped, doubts = math.inf, math.inf, s.dropped, s.doubts
         for i, result in self.corrections:
             if not math.isfinite(result.nis):
                 continue
@@ -144,21 +169,35 @@ class Legs:
             sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
             restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
             calmest_foot = min(calmest_foot, restless)
+            least_turned = min(least_turned, float(sums[i, 3:5] @ sums[i, 3:5]) * (1.0 - keep * keep) / 2.0)
             log_noise += dt / c.adaptation * (min(restless, 5.0) - 1.0) / len(standing)
             bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
             if bad[i] > SLIPPING and sum(ekf.stands) > 1:
                 ekf = self.ekf.lift(ekf, i)
                 distrusted[i], bad[i] = True, SLIPPING
                 dropped += 1
-        upset = s.upset + dt if calmest_foot > UPSET else max(0.0, s.upset - dt)
-        if upset > CONTRADICTED:
+        rocking, rocked = max(0.0, s.rocking - dt), s.rocked + dt if s.rocking > 0.0 else max(0.0, s.rocked - dt)
+        # Legs are taken to be restless first, but not where the IMU says the same again and again: it is no witness.
+        frozen = not s.change.any()
+        explained = s.leg_noise <= 0.5 and rocking == 0.0 and not frozen
+        turns = least_turned > UPSET and not explained and not frozen
+        turned = s.turned + dt if turns else max(0.0, s.turned - dt)
+        upset = s.upset + dt if calmest_foot > UPSET and not explained and not turns else max(0.0, s.upset - dt)
+        if turned > TURNED and rocked < ROCKED:
+            # All soles turn against the gyro: the robot tips over their edges, and the gyro is the better witness.
+            ekf, sums = self._unsettled(ekf), np.zeros_like(sums)
+            rocking, upset, turned = ROCKING, 0.0, 0.0
+        elif upset > CONTRADICTED:
             # All that stands disagrees with the estimate: then it is the estimate that is wrong.
             ekf, upset, sums = self.ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
             doubts += 1
-        leg_noise = min(1.0, max(c.calmest, math.exp(log_noise)))
+        leg_noise = s.leg_noise if s.rocking > 0.0 else min(1.0, max(c.calmest, math.exp(log_noise)))
         return s._replace(
             ekf=ekf,
             upset=upset,
+            turned=turned,
+            rocking=rocking,
+            rocked=rocked,
             leg_noise=leg_noise,
             sums=sums,
             bad=tuple(bad),
