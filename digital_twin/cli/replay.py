@@ -148,6 +148,10 @@ def in_words(r: dict[str, Any]) -> str:
         different = sum(c["different"] for c in r["compared"].values())
         lines.append(f"{same} outputs are as recorded, {different} differ; the first: {r['first_difference']}")
         lines.append("(recorded, then replayed)")
+        if not r["exact"]:
+            lines.append(
+                "this is the recorded order, not that in which the nodes handled it: small differences are to be expected"
+            )
     elif same:
         lines.append(f"all {same} outputs that were recorded came out the same, byte for byte")
     if extra:

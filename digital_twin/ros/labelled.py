@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
 
 from digital_twin.core.arrays import Array
-from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, pack_string, pad
+from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, align, pack_string, pad
 
 STAMP = ("stamp_sec", "stamp_nanosec")
 
@@ -37,3 +38,14 @@ class LabelledWriter:
             raise ValueError(f"expected {self._count} values, got shape {values.shape}")
         stamp = np.array(divmod(stamp_ns, 1_000_000_000), dtype="<f8")
         return self._head + stamp.tobytes() + np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def labelled_stamp_ns(data: bytes) -> int:
+    """The stamp [ns] of labelled numbers; 0 when they have none."""
+    try:
+        (n,) = U32.unpack_from(data, 8)
+        begin = align(align(12 + n, 4) + 16, 8)
+        sec, nanosec = np.frombuffer(data, "<f8", 2, begin)
+    except (struct.error, ValueError):
+        return 0
+    return int(sec) * 1_000_000_000 + int(nanosec) if data[12:].startswith(STAMP[0].encode()) else 0
