@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64MultiArray
 
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
+from digital_twin.ros.labelled import LabelledWriter, labelled_stamp_ns
 
 frames = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 numbers = st.floats(width=64)
