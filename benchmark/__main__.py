@@ -20,6 +20,7 @@ CLAIMS = (
     "fast_imu",
     "thermal",
     "recording",
+    "virtual_camera",
 )
 
 

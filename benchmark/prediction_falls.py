@@ -108,7 +108,7 @@ def trial(robot: Robot, prediction: Prediction, i: int, fatal: bool) -> Trial:
 
 def _announces(prediction: Prediction, rehearsal: Rehearsal, s: State, regular: bool) -> bool:
     """Whether a fall is announced from this state, by what the node would do."""
-    prediction.forecaster.ground.update(s.base, s.q)
+    prediction.observe(s)
     try:
         f = prediction.forecast(s, rehearsal.plan)
         prediction.look_at_balance(f, s)

@@ -49,7 +49,7 @@ def scores(robot: Robot, seed: int, seconds: float) -> tuple[dict[tuple[str, flo
         book.outcome(s.stamp_ns, s.q, s.base)
         if i % EVERY:
             continue
-        prediction.forecaster.ground.update(s.base, s.q)
+        prediction.observe(s)
         if i % (EVERY * ENSEMBLE) == 0:
             spread = prediction.spread(s, rehearsal.plan)
             deviation = deviations(spread, np.arange(1, len(spread.times) + 1) * 0.02)

@@ -124,6 +124,27 @@ class BagPlayerSettings:
 
 
 @dataclass(frozen=True)
+class VirtualCameraSettings(RobotSettings):
+    """virtual_camera_publisher"""
+
+    world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
+    profiles: list[str] = param([], "profile of a camera, NAME=PROFILE: a path, or a file of config/sensors")
+    seed: int = param(1, "of all that is random in the cameras", low=0, high=2147483647)
+    rate: float = param(
+        0.0, "images a second of each camera; 0: as its URDF or profile says", unit="Hz", low=0, high=200
+    )
+    colour: str = param(
+        "rgb8", "what image_raw holds: rgb8, or the sensor's own numbers (raw)", choices=("rgb8", "raw")
+    )
+    depth: str = param(
+        "32FC1", "what depth/image_rect holds: metres (32FC1) or millimetres (16UC1)", choices=("32FC1", "16UC1")
+    )
+    shadows: bool = param(False, "render shadows, which takes about as long again")
+    state_timeout: float = param(0.5, "a twin this long without a state has stopped", unit="s", low=0.05, high=60)
+    nice: int = param(10, "added to the process's niceness, so that rendering waits for everybody else", low=0, high=19)
+
+
+@dataclass(frozen=True)
 class RecorderSettings(RobotSettings):
     """recorder"""
 
@@ -148,6 +169,7 @@ class RecorderSettings(RobotSettings):
 SETTINGS: dict[str, type] = {
     "physical_bridge": BridgeSettings,
     "twin_synchronizer": SynchronizerSettings,
+    "virtual_camera_publisher": VirtualCameraSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
     "physics_predictor": PredictorSettings,

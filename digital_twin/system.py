@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from digital_twin.cameras import robot_cameras
 from digital_twin.core.config import STANDARD_PARAMETERS, check_scalar, flatten, load_yaml
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.options import Options
@@ -35,6 +36,7 @@ def describe(options: Options) -> list[NodeSpec]:
 
     Raises:
         ConfigError: when the options contradict each other or name a controller that is not there.
+        DescriptionError: when the robot description cannot be read.
     """
     sim_time = options.use_sim_time or bool(options.bag) or options.simulator == "gazebo"
     robot = {
@@ -64,6 +66,8 @@ def describe(options: Options) -> list[NodeSpec]:
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
         if exists(name):
             nodes.append(NodeSpec(name, dict(robot)))
+    if exists("virtual_camera_publisher") and robot_cameras(options.robot_description)[0]:
+        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}))
     nodes += _controller(options, robot)
     return nodes
 

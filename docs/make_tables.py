@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/robots.md from the settings: python docs/make_tables.py"""
+"""Writes the tables of README.md and of documents from the settings: python docs/make_tables.py"""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from digital_twin.core.config import flatten, span
 from digital_twin.core.contact_config import ContactConfig
 from digital_twin.core.motor_config import BatteryConfig, MotorConfig
+from digital_twin.core.sensors.camera import CameraConfig
 from digital_twin.settings import SETTINGS
 
 README = Path(__file__).parents[1] / "README.md"
 ROBOTS = Path(__file__).parent / "robots.md"
+CAMERAS = Path(__file__).parent / "sensors_camera.md"
 # Parts of a robot config that are explained by tables; the rest of docs/robots.md is prose.
 PARTS = {"motor": MotorConfig, "battery": BatteryConfig, "contact": ContactConfig}
 BEGIN, END = "<!-- parameters: written by docs/make_tables.py -->", "<!-- end of parameters -->"
@@ -46,3 +48,4 @@ def write(path: Path, tables: dict[str, type]) -> None:
 if __name__ == "__main__":
     write(README, SETTINGS)
     write(ROBOTS, PARTS)
+    write(CAMERAS, {"camera": CameraConfig})

@@ -96,9 +96,11 @@ class Rig:
 
 
 @contextmanager
-def rig(*makes, **parameters):
-    """Nodes made by `makes`, all with these parameters (a__b stands for a.b), and a client."""
+def rig(*makes, remaps=None, **parameters):
+    """Nodes made by `makes`, all with these parameters (a__b stands for a.b), and a client. `remaps`: names by name."""
     arguments = ["--ros-args"]
+    for name, other in (remaps or {}).items():
+        arguments += ["-r", f"{name}:={other}"]
     for name, value in parameters.items():
         arguments += ["-p", f"{name.replace('__', '.')}:={_yaml(value)}"]
     rclpy.init(args=arguments)

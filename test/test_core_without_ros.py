@@ -14,11 +14,11 @@ class Blocker(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocker())
 import digital_twin.core as core
-names = [m.name for m in pkgutil.iter_modules(core.__path__)]
+names = [m.name for m in pkgutil.walk_packages(core.__path__, 'digital_twin.core.')]
 assert len(names) > 10, names
 for name in names:
-    __import__(f'digital_twin.core.{name}')
-import digital_twin.system, digital_twin.robots, digital_twin.settings, digital_twin.gazebo
+    __import__(name)
+import digital_twin.system, digital_twin.robots, digital_twin.cameras, digital_twin.settings, digital_twin.gazebo
 print('imported', len(names))
 """
 

@@ -18,6 +18,9 @@ from conftest import ICUB, REPOSITORY, needs_icub
 from ros_rig import rig
 from sensor_msgs.msg import JointState
 
+from digital_twin.options import Options
+from digital_twin.system import describe
+
 COMMAND = [sys.executable, "-m", "digital_twin", "run"]
 
 
@@ -226,7 +229,8 @@ def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
 @pytest.mark.parametrize("what", ["terminate", "supervisor killed"])
 def test_no_node_outlives_its_supervisor(domain, what):
     p = subprocess.Popen([*COMMAND, "--headless"], env=domain, stderr=subprocess.DEVNULL)
-    nodes = wait_for(lambda: list(n.values()) if len(n := nodes_of(p.pid)) == 4 else None, 20, "four nodes")
+    count = len(describe(Options()))
+    nodes = wait_for(lambda: list(n.values()) if len(n := nodes_of(p.pid)) == count else None, 20, "all nodes")
     time.sleep(2)
     if what == "terminate":
         p.terminate()

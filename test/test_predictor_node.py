@@ -67,9 +67,8 @@ def stand(r):
 
 
 def forecasts(r, count=1):
-    r.messages[TRAJECTORY].clear()
-    r.until(lambda: len(r.messages[TRAJECTORY]) >= count, "forecasts", action=lambda: stand(r))
-    return r.messages[TRAJECTORY][-1]
+    r.messages["virtual/prediction/about"].clear()
+    r.until(lambda: len(r.messages["virtual/prediction/about"]) >= count, "forecasts", action=lambda: stand(r))
 
 
 def test_forecasts_start_from_the_state_and_follow_the_commands(predictor):
@@ -109,7 +108,8 @@ def test_an_announced_trajectory_is_followed(predictor):
 
     ends = lambda: [m.points[-1].positions[knee] for m in predictor.messages[TRAJECTORY]]  # noqa: E731
     predictor.until(lambda: any(q > STAND[knee] + 0.15 for q in ends()), "the knee to bend", action=feed)
-    assert "trajectory" in predictor.messages["virtual/prediction/about"][-1].data
+    about = predictor.messages["virtual/prediction/about"]
+    predictor.until(lambda: any("the trajectory being executed" in m.data for m in about), "the words", action=feed)
 
 
 def test_a_forecast_on_request(predictor):
@@ -211,8 +211,12 @@ def test_the_skill_falls_when_the_robot_changes_and_the_model_does_not():
     """The whole twin, squatting; then the robot carries a load that nobody told the model of."""
     label = "joints_skill_persistence@100ms"
     with rig(
-        SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, PhysicsPredictor, rate=100.0, wrench_rate=100.0,
-        horizon=0.2, nice=0, ensemble_rate=1.0, step_down=False, lead_in=0.5, script="squats.yaml",
+        SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, PhysicsPredictor,
+        **{
+            "simulated_robot:rate": 100.0, "simulated_robot:wrench_rate": 100.0, "command_script:lead_in": 0.5,
+            "command_script:script": "squats.yaml", "physics_predictor:rate": 30.0, "physics_predictor:horizon": 0.2,
+            "physics_predictor:ensemble_rate": 1.0, "physics_predictor:step_down": False,
+        },
     ) as r:  # fmt: skip
         r.listen(DiagnosticArray, STATUS)
         skill = lambda: float(r.status(STATUS).get(label, "nan")) if r.messages[STATUS] else float("nan")  # noqa: E731

@@ -20,11 +20,17 @@ def names(**options):
 
 
 def test_which_nodes_run_for_which_robot():
-    assert names() == ["simulated_robot", "physical_bridge", "twin_synchronizer", "command_script"]
-    assert names(controller="none") == ["simulated_robot", "physical_bridge", "twin_synchronizer"]
-    assert names(simulator="none") == ["physical_bridge", "twin_synchronizer"], "no script moves a real robot"
-    assert names(simulator="none", bag="x") == ["bag_player", "physical_bridge", "twin_synchronizer"]
-    assert names(simulator="gazebo") == ["physical_bridge", "twin_synchronizer", "command_script"]
+    twin = ["physical_bridge", "twin_synchronizer", "physics_predictor", "virtual_camera_publisher"]
+    assert names() == ["simulated_robot", *twin, "command_script"]
+    assert names(controller="none") == ["simulated_robot", *twin]
+    assert names(simulator="none") == twin, "no script moves a real robot"
+    assert names(simulator="none", bag="x") == ["bag_player", *twin]
+    assert names(simulator="gazebo") == [*twin, "command_script"]
+
+
+@needs_icub
+def test_a_robot_without_cameras_needs_nobody_to_play_them():
+    assert "virtual_camera_publisher" not in names(robot_description=str(ICUB / "icub.urdf"))
 
 
 def test_a_recorder_comes_first_and_only_a_whole_recording_is_waited_for():

@@ -47,7 +47,9 @@ class Ensemble:
     def __init__(self, forecaster: Forecaster, config: EnsembleConfig, world: World | None = None) -> None:
         self.forecaster, self.config = forecaster, config
         nominal = forecaster.models["contact"]
-        self.model = ForecastModel(nominal.model, nominal.robot, nominal.joints, world, config.timestep)
+        self.model = ForecastModel(
+            nominal.model, nominal.robot, nominal.joints, world, config.timestep, forecaster.prepare
+        )
         points = qmc.Sobol(len(_MODEL) + _STATE, seed=config.seed).random(config.size)
         self._points = _whitened(ndtri(np.clip(points, 1e-4, 1 - 1e-4)))
         self._members = [self._vary(copy.copy(self.model.mj), p) for p in self._points[:, : len(_MODEL)]]

@@ -1,13 +1,15 @@
 """What the robot will do next: forecasts of several fidelities from one synchronized state.
 
 `kinematic` goes on with speeds; `rigid_body` simulates the joints with the feet held where they stand; `contact` is the
-whole of MuJoCo. docs/prediction.md has the equations and what each costs.
+whole of MuJoCo; `multiphysics` has the motors, their heat and the battery as well. docs/prediction.md has the equations and what each costs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import mujoco
 import numpy as np
@@ -16,10 +18,16 @@ from mujoco import rollout
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan, Controller, SetPoints
+from digital_twin.core.contact_laws import apply_contacts
 from digital_twin.core.errors import TwinError, unknown
+from digital_twin.core.fluid import apply_fluid
 from digital_twin.core.forecast_model import STATE, ForecastModel, Motion
+from digital_twin.core.friction_law import FrictionLaw
 from digital_twin.core.ground import Ground
 from digital_twin.core.model import RobotModel
+from digital_twin.core.multiphysics import FRICTION_CHUNK, begin, simulate
+from digital_twin.core.power_flow import PowerState
+from digital_twin.core.powertrain import Powertrain
 from digital_twin.core.prediction_config import FIDELITIES, ForecastConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import exp_so3
@@ -35,7 +43,8 @@ class Forecast:
 
     stamp_ns: of the state that it starts from. times [s] (k,) from there, motion: of shape (k, …). set_points: (k, n)
     each, those assumed. fidelity, assumed, version: what it was made with. start: MuJoCo's full physics state and
-    controls: the steps' controls (s, nu), in order to make it again; empty for `kinematic`.
+    controls: the steps' controls (s, nu), in order to make it again; empty for `kinematic`. power: of motors and battery
+    as time goes on (chunks, …), of `multiphysics`.
     """
 
     stamp_ns: int
@@ -47,6 +56,7 @@ class Forecast:
     version: str
     start: Array = field(repr=False)
     controls: Array = field(repr=False)
+    power: PowerState | None = field(default=None, repr=False)
 
 
 class DivergedError(TwinError):
@@ -62,6 +72,7 @@ class Forecaster:
 
     Attributes:
         models: the compiled model of each fidelity that simulates.
+        power, power_state: motors and battery, and how warm and how charged they are now; see `observe`.
         ground: what is known of the ground; the caller feeds it.
     """
 
@@ -70,11 +81,32 @@ class Forecaster:
     ) -> None:
         """Raises: DescriptionError when the model does not compile."""
         self.model, self.robot, self.config = model, robot, config
-        contact = ForecastModel(model, robot, joints, world, config.timestep)
-        held = ForecastModel(model, robot, joints, world, config.timestep, self._hold_feet)
-        self.models = {"contact": contact, "rigid_body": held}
-        self.version = contact.version
+        self.power = Powertrain(model, robot, joints)
+        self.power_state = self.power.start()
+        # Delays are part of the plan of commands; motors that have one of their own are that much later or earlier.
+        own = self.power.motors.delay
+        self._lags = np.where(own >= 0.0, np.round((own - config.command_delay) / config.timestep), 0.0).astype(int)
+        self.models, self._friction = {}, {}
+        alterations = {"rigid_body": self._hold_feet, "contact": None, "multiphysics": self._fit_motors}
+        for fidelity, alter in alterations.items():
+            self.models[fidelity] = ForecastModel(
+                model, robot, joints, world, config.timestep, partial(self.prepare, alter=alter)
+            )
+            self._friction[fidelity] = FrictionLaw(self.models[fidelity].mj, self._touches)
+        self.version = self.models["contact"].version
         self.ground = Ground(model, robot)
+
+    def prepare(self, spec: mujoco.MjSpec, alter: Callable[[mujoco.MjSpec], None] | None = None) -> None:
+        """Give a scene the contacts of the robot config and the fluid, in place; then what else `alter` does."""
+        if alter is not None:
+            alter(spec)
+        self._touches = apply_contacts(spec, self.robot.contacts)
+        apply_fluid(spec, self.config.fluid)
+
+    def _fit_motors(self, spec: mujoco.MjSpec) -> None:
+        self.power.fit(spec)
+        for drive in spec.actuators:
+            drive.nsample, drive.delay = 0, 0.0
 
     def _hold_feet(self, spec: mujoco.MjSpec) -> None:
         """Weld what stands to the world, without contacts; `_weld` says where."""
@@ -115,19 +147,20 @@ class Forecaster:
         at = np.arange(every, steps + 1, every)
         times = np.asarray(at * self.config.timestep, dtype=np.float64)
         set_points, assumed = plan.sample(stamp_ns, times, q)
+        power = None
         if fidelity == "kinematic":
             motion, start, controls = self._go_on(q, qd, base, times), np.empty(0), np.empty((0, 0))
         else:
             model, start = self.begin(q, qd, base, fidelity)
             if controller is None:
                 each, assumed = plan.sample(stamp_ns, self._step_times(steps), q)
-                controls = interleave(each)
-                states = roll(model, start, controls)
+                controls = self._late(interleave(each))
+                start, states, power = self._simulate(fidelity, start, controls, q, qd)
             else:
                 states, controls, assumed = *self._controlled(model, start, controller, steps), "a controller"
                 set_points = SetPoints(*np.moveaxis(controls.reshape(steps, -1, 3)[at - 1], -1, 0))
             motion = self.in_odom(model, start, states[at - 1], base)
-        return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls)
+        return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls, power)
 
     def _step_times(self, steps: int) -> Array:
         return np.asarray(np.arange(steps) * self.config.timestep, dtype=np.float64)
@@ -142,6 +175,41 @@ class Forecaster:
         if fidelity == "rigid_body":
             self._weld(model, base.contacts)
         return model, start
+
+    def observe(self, efforts: Array, qd: Array, dt: float) -> None:
+        """The motors gave these torques [N m] at these speeds [rad/s] (n,) for dt [s]: they warm, the battery drains."""
+        self.power_state = self.power.observe(self.power_state, efforts, qd, dt)
+
+    def _late(self, controls: Array) -> Array:
+        """Controls (s, nu) with each motor's own delay."""
+        if not self._lags.any():
+            return controls
+        each = controls.reshape(len(controls), -1, 3)
+        row = np.arange(len(controls))[:, None] - self._lags
+        return np.asarray(each[np.clip(row, 0, len(controls) - 1), np.arange(each.shape[1])].reshape(controls.shape))
+
+    def _simulate(
+        self, fidelity: str, start: Array, controls: Array, q: Array, qd: Array
+    ) -> tuple[Array, Array, PowerState | None]:
+        """The start as it is used, states (s, size), and the motors' and battery's where they are simulated."""
+        model, friction = self.models[fidelity], self._friction[fidelity]
+        if fidelity == "multiphysics":
+            first = controls[0].reshape(-1, 3)
+            joints = model.joints
+            torque = joints.kp * (first[:, 0] - q) + joints.kd * (first[:, 1] - qd) + first[:, 2]
+            start = begin(model.mj, self.power, self.power_state, start, torque)
+            states, power = simulate(model.mj, model.data, self.power, self.power_state, start, controls, friction)
+            check(states, start, controls)
+            return start, states, power
+        if not friction.varies:
+            return start, roll(model, start, controls), None
+        every = max(1, round(FRICTION_CHUNK / self.config.timestep))
+        parts, now = [], start
+        for i in range(0, len(controls), every):
+            parts.append(roll(model, now, controls[i : i + every]))
+            now = parts[-1][-1]
+            friction.update(model.mj, model.data)
+        return start, np.concatenate(parts), None
 
     def _weld(self, model: ForecastModel, contacts: tuple[bool, ...]) -> None:
         m, d = model.mj, model.data

@@ -85,16 +85,26 @@ class FallWatch:
         return Warning("fall", "", float(np.median(times[fallen])), self.chance)
 
 
-def limits_ahead(f: Forecast, model: ForecastModel, config: ForesightConfig) -> list[Warning]:
-    """Joints that will meet a limit of position, speed or torque within the forecast, each with the first time."""
+def limits_ahead(
+    f: Forecast, model: ForecastModel, config: ForesightConfig, derate_from: Array | float = math.inf
+) -> list[Warning]:
+    """Joints that will meet a limit of position, speed, torque or temperature, each with the first time.
+
+    derate_from [°C] (n,): winding temperatures at which the motors' torque begins to fall.
+    """
     r, m = model.model, f.motion
     kp, kd = model.joints.kp, model.joints.kd
+    hot = np.zeros(m.q.shape, dtype=bool)
+    if f.power is not None:
+        chunk = np.minimum((f.times / f.times[-1] * len(f.power.winding)).astype(int), len(f.power.winding) - 1)
+        hot = f.power.winding[chunk] > derate_from
     torque = kp * (f.set_points.position - m.q) + kd * (f.set_points.velocity - m.qd) + f.set_points.effort
     found = []
     for kind, met in (
         ("joint_limit", (m.q < r.lower + config.joint_margin) | (m.q > r.upper - config.joint_margin)),
         ("speed_limit", np.abs(m.qd) > config.load_margin * r.max_velocity),
         ("torque_limit", np.abs(torque) > config.load_margin * r.max_effort),
+        ("temperature_limit", hot),
     ):
         for i in np.flatnonzero(met.any(axis=0)):
             found.append(Warning(kind, r.joint_names[i], float(f.times[np.argmax(met[:, i])]), 1.0))

@@ -29,15 +29,18 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.skill import HORIZONS
 from digital_twin.core.world import World
 
+MOST_GAP = 2.0  # [s] between two states over which torques are taken to last
+
 
 @dataclass(frozen=True)
 class State:
-    """A synchronized state: joints [rad], [rad/s] (n,) and the base in odom, of one stamp."""
+    """A synchronized state: joints [rad], [rad/s] (n,), the base in odom, torques [N m] (n,) if known; of one stamp."""
 
     stamp_ns: int
     q: Array
     qd: Array
     base: BaseState
+    effort: Array | None = None
 
 
 class Prediction:
@@ -52,12 +55,21 @@ class Prediction:
         self.ensemble = Ensemble(self.forecaster, ensemble, world)
         self._contact = self.forecaster.models["contact"]
         self._config = foresight
+        self._observed_ns = 0
         self._watch = FallWatch(foresight)
         self._balance = Balance(self._contact)
         self._touching = SelfCollision(self._contact)
         self._stand = self._contact.stand_height
         self._soles = model.kinematics([f.frame for f in robot.feet])
         self.capture_margin = self.zmp_margin = math.nan
+
+    def observe(self, s: State) -> None:
+        """Keep up with a state: the ground under it, and how warm its motors have become since the last one."""
+        f, dt = self.forecaster, (s.stamp_ns - self._observed_ns) / 1e9
+        f.ground.update(s.base, s.q)
+        if s.effort is not None and 0.0 < dt < MOST_GAP:
+            f.observe(s.effort, s.qd, dt)
+        self._observed_ns = s.stamp_ns
 
     def forget(self) -> None:
         """What was learned from states: time was turned back, or it is another robot."""
@@ -88,7 +100,9 @@ class Prediction:
 
     def warnings(self, f: Forecast) -> list[Warning]:
         """Limits and contacts with itself that a forecast meets."""
-        return limits_ahead(f, self._contact, self._config) + self._touching.first(f.times, f.motion.q)
+        return limits_ahead(
+            f, self._contact, self._config, self.forecaster.power.motors.derate_from
+        ) + self._touching.first(f.times, f.motion.q)
 
     def look_at_balance(self, f: Forecast, s: State) -> None:
         """Update the margins of capture point and ZMP from the state that a forecast starts from."""

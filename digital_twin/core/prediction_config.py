@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from digital_twin.core.config import param
+from digital_twin.core.fluid_config import FluidConfig
 
-FIDELITIES = ("kinematic", "rigid_body", "contact")  # from cheap to dear
+FIDELITIES = ("kinematic", "rigid_body", "contact", "multiphysics")  # from cheap to dear
 PLANS = ("auto", "hold", "trend", "trajectory")
 
 
@@ -24,6 +25,7 @@ class ForecastConfig:
     )  # fmt: skip
     trend_time: float = param(0.2, "for how long a command goes on at its speed", unit="s", low=0.01, high=5)
     command_delay: float = param(0.003, "from a command to its torque", unit="s", low=0, high=0.1)
+    fluid: FluidConfig = param(FluidConfig)
     slope: float = param(0.01, "standard deviation of the ground's slope", unit="rad", low=0, high=0.5)
 
 

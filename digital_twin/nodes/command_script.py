@@ -1,6 +1,7 @@
 """command_script: a source of commands that makes the robot stand, sway, squat and wave (config/scripts/*.yaml).
 
-It waits for virtual/joint_states, leads the joints from where they are to where the script begins, and plays it.
+It waits for virtual/joint_states, leads the joints from where they are to where the script begins, and plays it. What
+it is going to command is announced on virtual/joint_trajectory, for who forecasts.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from builtin_interfaces.msg import Duration
 from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
@@ -19,6 +22,8 @@ from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import INTERNAL
 from digital_twin.settings import ScriptSettings
+
+PLAN_PERIOD, PLAN_AHEAD, PLAN_STEP = 0.5, 1.8, 0.05  # [s] of what is announced
 
 
 class CommandScript(TwinNode[ScriptSettings]):
@@ -33,6 +38,8 @@ class CommandScript(TwinNode[ScriptSettings]):
         self._names = robot.model.joint_names
         self._writer = JointStateCodec(JointState).writer(tuple(self._names))
         self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
+        self._announce = self.talk(JointTrajectory, "virtual/joint_trajectory", INTERNAL)
+        self._next_plan = 0.0
         self._found: Array | None = None
         self._begin = self._next = time.monotonic()
         self._ear = self.create_subscription(JointState, "virtual/joint_states", self._find, INTERNAL)
@@ -81,7 +88,21 @@ class CommandScript(TwinNode[ScriptSettings]):
         self._next = max(self._next + 1.0 / self.settings.rate, now - 0.05)
         q, qd = self._set_points(self._found, now - self._begin)
         self._send(self._writer.write(self.now_ns(), q, qd))
+        if now >= self._next_plan:
+            self._next_plan = now + PLAN_PERIOD
+            self._announce(self._plan(self._found, now - self._begin))
         return 0.0
+
+    def _plan(self, found: Array, t: float) -> JointTrajectory:
+        """The next seconds from time t on."""
+        message = JointTrajectory(joint_names=self._names)
+        message.header.stamp = self.get_clock().now().to_msg()
+        for ahead in np.arange(0.0, PLAN_AHEAD, PLAN_STEP):
+            q, qd = self._set_points(found, t + ahead)
+            point = JointTrajectoryPoint(positions=q.tolist(), velocities=qd.tolist())
+            point.time_from_start = Duration(sec=int(ahead), nanosec=round(1e9 * (ahead % 1.0)))
+            message.points.append(point)
+        return message
 
 
 def main() -> None:

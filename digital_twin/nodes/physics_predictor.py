@@ -7,14 +7,15 @@ under virtual/prediction/….
 from __future__ import annotations
 
 import os
+import queue
 
-from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from digital_twin.core.errors import TwinError
 from digital_twin.core.forecaster import Forecaster
 from digital_twin.robots import load_robot
+from digital_twin.ros.desk import Desk
 from digital_twin.ros.forecast_worker import ForecastWorker
 from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode, run
@@ -22,6 +23,7 @@ from digital_twin.ros.prediction_inputs import PredictionInputs
 from digital_twin.ros.qos import LATCHED
 from digital_twin.settings import PredictorSettings
 
+LONGEST = 60.0  # [s] that a request may take
 STALE = 0.5  # [s]; an older state is not forecast from
 
 
@@ -37,11 +39,12 @@ class PhysicsPredictor(TwinNode[PredictorSettings]):
         self._inputs = PredictionInputs(self, robot, self._worker.plan, self._worker.lock, self._worker.take)
         self._models = ModelTopic(robot, s.robot_config)
         self.create_subscription(String, "twin/model", self._model, LATCHED)
-        self.create_service(Trigger, "~/predict", self._predict)
+        self._desk = Desk(self, "predict", self._predict)
 
     def destroy_node(self) -> None:
-        """End the thread first."""
+        """End the threads first."""
         self._worker.end()
+        self._desk.close()
         super().destroy_node()
 
     def _model(self, message: String) -> None:
@@ -55,13 +58,16 @@ class PhysicsPredictor(TwinNode[PredictorSettings]):
         if robot is not None:
             self._worker.use(robot)
 
-    async def _predict(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _predict(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """A forecast now, by the parameters predict_fidelity and predict_horizon."""
-        answered: Future = Future(executor=self.executor)
+        answers: queue.Queue[tuple[bool, str]] = queue.Queue()
         fidelity = str(self.get_parameter("predict_fidelity").value)
         horizon = float(self.get_parameter("predict_horizon").value)
-        self._worker.ask(fidelity, horizon, lambda *answer: answered.set_result(answer))
-        response.success, response.message = await answered
+        self._worker.ask(fidelity, horizon, lambda *answer: answers.put(answer))
+        try:
+            response.success, response.message = answers.get(timeout=LONGEST)
+        except queue.Empty:
+            response.success, response.message = False, f"no forecast within {LONGEST:g} s"
         return response
 
     # Status
@@ -84,6 +90,13 @@ class PhysicsPredictor(TwinNode[PredictorSettings]):
         out |= {f"failed/{why}": count for why, count in w.failed.items()}
         for kind, recent in w.took.items():
             out |= {f"{kind}_ms/{k}": round(v, 3) for k, v in recent.summary().items()}
+        power = forecaster.power_state
+        hottest = int(power.winding.argmax())
+        out |= {
+            "hottest_motor": forecaster.model.joint_names[hottest],
+            "hottest_motor_C": float(power.winding[hottest]),
+        }
+        out |= {"battery_charge": float(power.charge), "battery_energy_J": float(power.energy)}
         out |= {"capture_margin_m": w.prediction.capture_margin, "zmp_margin_m": w.prediction.zmp_margin}
         return level, "; ".join(words), out | values
 

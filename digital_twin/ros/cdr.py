@@ -51,6 +51,16 @@ def pack_string(text: str) -> bytes:
     return U32.pack(len(raw)) + raw
 
 
+def pack_image_head(frame: str, height: int, width: int, encoding: str, step: int) -> bytes:
+    """A sensor_msgs/Image from behind its stamp to the beginning of its pixels, little endian, `step` bytes a row."""
+    head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
+    pad(head, 4)
+    head += U32.pack(height) + U32.pack(width) + pack_string(encoding) + b"\x00"
+    pad(head, 4)
+    head += U32.pack(step) + U32.pack(step * height)
+    return bytes(head[12:])
+
+
 def align(offset: int, size: int) -> int:
     """Next offset, in a buffer with four bytes of encapsulation, that is a multiple of `size` after them."""
     return offset + (4 - offset) % size

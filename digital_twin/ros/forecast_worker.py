@@ -162,7 +162,7 @@ class ForecastWorker:
         """One forecast, booked and published; returns whether an ensemble should be asked at once."""
         start = time.perf_counter()
         p = self.prediction
-        p.forecaster.ground.update(s.base, s.q)
+        p.observe(s)
         f = self._try(s, self.governor.fidelity)
         if f is None:
             return True

@@ -114,7 +114,7 @@ class TwinNode(Node, Generic[S]):
 
     # Messages
 
-    def listen(self, message_type: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+    def listen(self, message_type: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
         """Subscribe to messages as bytes; they are counted, and bytes that are no message are refused."""
 
         source = self._source(f"message {topic}")
@@ -130,7 +130,7 @@ class TwinNode(Node, Generic[S]):
             except MalformedError:
                 self.tally.reject(topic, "malformed")
 
-        self.create_subscription(message_type, topic, receive, qos, raw=True)
+        return self.create_subscription(message_type, topic, receive, qos, raw=True)
 
     def talk(self, message_type: Any, topic: str, qos: QoSProfile) -> Callable[[Any], None]:
         """A publisher whose messages are counted under their topic."""

@@ -34,7 +34,7 @@ class PredictionInputs:
     ) -> None:  # fmt: skip
         """`plan` is written under `lock`; `arrived` is called with each state."""
         self._node, self._robot, self._plan, self._lock, self._arrived = node, robot, plan, lock, arrived
-        self._joints: tuple[int, Array, Array] | None = None
+        self._joints: tuple[int, Array, Array, Array | None] | None = None
         self._contacts: tuple[int, tuple[bool, ...]] = -1, (True,) * len(robot.config.feet)
         self._codec, self._odom = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
         self._commands = JointStateCodec(JointState)
@@ -54,7 +54,14 @@ class PredictionInputs:
             k = model.joint_index.get(name)
             if k is not None:
                 q[k], qd[k] = m.position[i], m.velocity[i]
-        self._joints = m.stamp_ns, q, qd
+        effort = None
+        if len(m.effort) == len(m.names):
+            effort = np.zeros(model.n)
+            for i, name in enumerate(m.names):
+                k = model.joint_index.get(name)
+                if k is not None and np.isfinite(m.effort[i]):
+                    effort[k] = m.effort[i]
+        self._joints = m.stamp_ns, q, qd, effort
         return None
 
     def _on_contacts(self, m: Float64MultiArray) -> None:
@@ -77,12 +84,12 @@ class PredictionInputs:
             rotation = matrix_from_quat(v[3:7])
         except ValueError:
             return self._node.tally.reject("virtual/odom", "quaternion")
-        stamp, q, qd = self._joints
+        stamp, q, qd, effort = self._joints
         base = BaseState(
             stamp, v[:3], rotation, v[43:46], v[46:49], v[7:43].reshape(6, 6), v[49:85].reshape(6, 6),
             self._contacts[1], True,
         )  # fmt: skip
-        self._arrived(State(stamp, q, qd, base))
+        self._arrived(State(stamp, q, qd, base, effort))
         return None
 
     def _on_command(self, data: bytes) -> None:
