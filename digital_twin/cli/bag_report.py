@@ -45,6 +45,7 @@ def _beside(bag: str, ending: str) -> str:
 def write_bag_report(a: argparse.Namespace) -> int:
     """Write HTML and JSON; print the verdict. Raises TwinError."""
     html, numbers = a.html or _beside(a.bag, "_report.html"), a.json or _beside(a.bag, "_report.json")
+    Bag(a.bag).close()  # nothing is touched for a recording that is none
     for target in (html, numbers):
         check_writable(target)
     found = _gathered(Console(stderr=True), a.bag, a)
