@@ -61,6 +61,7 @@ class Recorder(TwinNode[RecorderSettings]):
         self._heard: dict[str, int] = {}  # messages by topic
         self._since: dict[str, float] = {}
         self._foreign: set[str] = set()
+        self._next_look = 0.0
         self._alarms: dict[str, bool] = {}
         self._due: list[tuple[float, str]] = []
         self.every(LOOK, self._look)
@@ -75,12 +76,12 @@ class Recorder(TwinNode[RecorderSettings]):
 
     def _look(self) -> None:
         """Subscribe to what is wanted and new; do what is due."""
-        for name, kinds in self.get_topic_names_and_types():
-            if name in self._since or name in self._foreign or not self._is_wanted(name):
-                continue
-            if self.count_publishers(name) > 0:
-                self._record(name, kinds[0])
         now = time.monotonic()
+        if now >= self._next_look:
+            self._find_topics()
+            # Asking for all topics costs milliseconds; a graph that has not changed for a while is asked seldom.
+            lately = max(self._since.values(), default=now)
+            self._next_look = now + (0.0 if now - lately < 10.0 else 1.0)
         for due, reason in [d for d in self._due if d[0] <= now]:
             self._due.remove((due, reason))
             self._recording.snapshot(
@@ -89,6 +90,13 @@ class Recorder(TwinNode[RecorderSettings]):
         while self._said_by_thread:
             level, text = self._said_by_thread.popleft()
             self.say_once(level, text, 1.0)
+
+    def _find_topics(self) -> None:
+        for name, kinds in self.get_topic_names_and_types():
+            if name in self._since or name in self._foreign or not self._is_wanted(name):
+                continue
+            if self.count_publishers(name) > 0:
+                self._record(name, kinds[0])
 
     def _is_wanted(self, name: str) -> bool:
         fits = lambda patterns: any(fnmatch.fnmatchcase(name, p) for p in patterns)  # noqa: E731
