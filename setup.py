@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 NODES = sorted(p.stem for p in (HERE / NAME / "nodes").glob("[a-z]*.py"))
 
 RUNTIME = [
+    "lz4>=4.0",
+    "mcap>=1.2",
     "mujoco>=4.0,<5",
     "numpy>=1.26",
     "psutil>=5.9",
@@ -18,7 +20,10 @@ RUNTIME = [
     "scipy>=1.11",
     "setuptools<80",
     "xacro>=2.0",
+    "zstandard>=0.20",
 ]
+# Tables for learning: digital-twin export.
+EXPORT = ["h5py>=3.8", "pyarrow>=14"]
 # ROS 2 Jazzy as wheels, for machines without a ROS installation. Without the pin of rclpy it would be Kilted.
 ROS = [
     "ros-rclpy[fastrtps]==7.1.6",
@@ -32,6 +37,7 @@ ROS = [
     "ros-visualization-msgs",
 ]
 TEST = [
+    *EXPORT,
     "colcon-common-extensions",
     "hypothesis>=6.100",
     "mypy>=1.13",
@@ -59,7 +65,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     python_requires=">=3.10",
     install_requires=RUNTIME,
-    extras_require={"ros": ROS, "test": TEST, "plot": ["matplotlib>=3.8"]},
+    extras_require={"export": EXPORT, "plot": ["matplotlib>=3.8"], "ros": ROS, "test": TEST},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "README.md", "LICENSE", "CHANGELOG.md"]),

@@ -19,6 +19,7 @@ CLAIMS = (
     "state_estimation",
     "fast_imu",
     "thermal",
+    "recording",
     "virtual_camera",
     "virtual_sensors",
 )

@@ -3,6 +3,7 @@
     python -m benchmark.helpers relay IN OUT FILE     republish JointState messages, note when each arrived
     python -m benchmark.helpers sink IN FILE          note when each message arrived
     python -m benchmark.helpers listen TOPIC:TYPE …   subscribe and do nothing
+    python -m benchmark.helpers bytes TOPIC:TYPE …    the same, without conversion to Python objects
 
 Notes are JSON, written at the end: {stamp [ns]: arrival [ns]}.
 """
@@ -50,10 +51,10 @@ def main() -> None:
     executor = make_executor()
     executor.add_node(node)
     arrivals: dict[int, int] = {}
-    if what == "listen":
+    if what in ("listen", "bytes"):
         for entry in rest:
             topic, kind = entry.split(":")
-            node.create_subscription(message_type(kind), topic, lambda _: None, QOS)
+            node.create_subscription(message_type(kind), topic, lambda _: None, QOS, raw=what == "bytes")
     else:
         out = node.create_publisher(JointState, rest[1], QOS) if what == "relay" else None
 
@@ -65,7 +66,7 @@ def main() -> None:
         node.create_subscription(JointState, rest[0], receive, QOS)
     while running:
         executor.spin_once(timeout_sec=0.1)
-    if what != "listen":
+    if what not in ("listen", "bytes"):
         Path(rest[-1]).write_text(json.dumps(arrivals))
     node.destroy_node()
     rclpy.shutdown()

@@ -27,7 +27,7 @@ ENVIRONMENT = os.environ | {
 class TwinRun:
     """A running twin; `report` holds its report once it has ended."""
 
-    def __init__(self, rate: float, others: str = "", joint_rate: float = 0.0) -> None:
+    def __init__(self, rate: float, others: str = "", joint_rate: float = 0.0, *arguments: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         config = folder / "config.yaml"
@@ -44,6 +44,7 @@ class TwinRun:
             str(config),
             "--report",
             str(self._report),
+            *arguments,
         ]
         self.process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
         self.report: dict[str, Any] = {}
@@ -69,12 +70,14 @@ class TwinRun:
 
 
 @contextmanager
-def twin(rate: float, warm_up: float = 8.0, others: str = "", joint_rate: float = 0.0) -> Iterator[TwinRun]:
-    """A twin that has run for `warm_up` seconds; `others` are settings of other nodes, as YAML.
+def twin(
+    rate: float, warm_up: float = 8.0, others: str = "", joint_rate: float = 0.0, *arguments: str
+) -> Iterator[TwinRun]:
+    """A twin that has run for `warm_up` seconds; `others` are settings of other nodes, as YAML; `arguments` of `run`.
 
     `rate` [Hz] is that of the IMU, and of joints and wrenches where `joint_rate` is 0.
     """
-    run = TwinRun(rate, others, joint_rate)
+    run = TwinRun(rate, others, joint_rate, *arguments)
     try:
         time.sleep(warm_up)
         yield run

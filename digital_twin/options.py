@@ -8,6 +8,7 @@ from digital_twin.core.errors import ConfigError, unknown
 
 SIMULATORS = ("mujoco", "gazebo", "none")
 CONTROLLERS = ("script", "gait", "user", "none")
+RECORD = ("false", "true", "snapshots")
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Options:
     bag: str = ""
     controller: str = "script"
     use_sim_time: bool = False
+    record: str = "false"
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
             ("simulator", self.simulator, SIMULATORS),
             ("controller", self.controller, CONTROLLERS),
+            ("record", self.record, RECORD),
         ):
             if value not in allowed:
                 raise ConfigError(unknown(what, value, allowed))

@@ -12,6 +12,7 @@ from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.recording.folder import RecordingConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class BridgeSettings(RobotSettings):
         "for Gazebo's JointTrajectoryController)",
         choices=("joint_state", "forward_command", "joint_trajectory", "gazebo"),
     )  # fmt: skip
+    wait_for_recorder: bool = param(
+        False, "take nothing from the robot before the recorder is ready, so that all is in it"
+    )
     command_joints: list[str] = param([], "joint order of forward_command; empty: the model's")
     stamps: StampConfig = param(StampConfig)
     intake: IntakeConfig = param(IntakeConfig)
@@ -158,6 +162,28 @@ class VirtualCameraSettings(RobotSettings):
     nice: int = param(10, "added to the process's niceness, so that rendering waits for everybody else", low=0, high=19)
 
 
+@dataclass(frozen=True)
+class RecorderSettings(RobotSettings):
+    """recorder"""
+
+    folder: str = param("recordings", "where recordings are made, each in a folder of its own")
+    name: str = param("", "of this recording; empty: date and time. Nothing is written over")
+    topics: list[str] = param(
+        [], "patterns of topics, relative to the namespace unless they begin with /; empty: what is needed to run the "
+        "twin again, and what it gave out",
+    )  # fmt: skip
+    continuous: bool = param(
+        True, "write all the time; false: keep the last minute in memory, and write snapshots only"
+    )
+    fall_tilt: float = param(
+        60.0, "a base that leans more than this has fallen, which makes a snapshot", unit="deg", low=10, high=180
+    )
+    snapshot_tail: float = param(
+        2.0, "how long a snapshot waits for what comes after a fall, a stop or drift", unit="s", low=0, high=30
+    )
+    recording: RecordingConfig = param(RecordingConfig)
+
+
 SETTINGS: dict[str, type] = {
     "physical_bridge": BridgeSettings,
     "twin_synchronizer": SynchronizerSettings,
@@ -167,4 +193,5 @@ SETTINGS: dict[str, type] = {
     "command_script": ScriptSettings,
     "physics_predictor": PredictorSettings,
     "bag_player": BagPlayerSettings,
+    "recorder": RecorderSettings,
 }

@@ -32,7 +32,7 @@ class NodeSpec:
 
 
 def describe(options: Options) -> list[NodeSpec]:
-    """The nodes to run, robot side first.
+    """The nodes to run: the recorder, the robot side, the twin.
 
     Raises:
         ConfigError: when the options contradict each other or name a controller that is not there.
@@ -46,6 +46,8 @@ def describe(options: Options) -> list[NodeSpec]:
     }
     real = options.simulator == "none"
     nodes: list[NodeSpec] = []
+    if options.record != "false":
+        nodes.append(NodeSpec("recorder", robot | {"continuous": options.record == "true"}))
     if options.simulator == "mujoco":
         # It is the source of time: it must not wait for its own clock.
         own = {"world": options.world, "publish_clock": sim_time, "use_sim_time": False}
@@ -55,6 +57,8 @@ def describe(options: Options) -> list[NodeSpec]:
     bridge: dict[str, Any] = dict(robot)
     if real:
         bridge["commands.gate"] = "manual"
+    if options.record == "true" and not options.bag:  # a recording that plays does not wait
+        bridge["wait_for_recorder"] = True
     if options.simulator == "gazebo":
         bridge["command_output"] = "gazebo"
     nodes.append(NodeSpec("physical_bridge", bridge))

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64MultiArray
 
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
+from digital_twin.ros.labelled import LabelledWriter, labelled_stamp_ns
 
 frames = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 numbers = st.floats(width=64)
@@ -159,3 +161,13 @@ def test_names_that_always_change_do_not_fill_the_memory():
     for k in range(100):
         codec.read(bytes(serialize_message(JointState(name=[f"j{k}"], position=[1.0]))))
     assert len(codec._heads) <= 8
+
+
+@pytest.mark.parametrize("labels", [["a"], ["ab", "c"], ["abc"], ["abcd", "e"], []])
+def test_labelled_numbers_are_a_message_and_their_stamp_is_found(labels):
+    ns = 1_700_000_000_123_456_789
+    data = LabelledWriter(labels).write(ns, np.arange(len(labels), dtype=float))
+    m = deserialize_message(data, Float64MultiArray)
+    assert m.layout.dim[0].label.split(",") == ["stamp_sec", "stamp_nanosec", *labels]
+    assert list(m.data) == [1_700_000_000.0, 123_456_789.0, *range(len(labels))]
+    assert labelled_stamp_ns(data) == ns and labelled_stamp_ns(data[:20]) == 0

@@ -48,6 +48,17 @@ def test_lidars_see_a_world_only_where_there_is_one():
     assert world(simulator="none") == "", "around a real robot is whatever is there"
 
 
+def test_a_recorder_comes_first_and_only_a_whole_recording_is_waited_for():
+    assert names(record="true")[0] == names(record="snapshots")[0] == "recorder"
+    assert (
+        parameters("recorder", record="true")["continuous"]
+        and not parameters("recorder", record="snapshots")["continuous"]
+    )
+    assert parameters("physical_bridge", record="true")["wait_for_recorder"]
+    assert "wait_for_recorder" not in parameters("physical_bridge", record="snapshots")
+    assert "wait_for_recorder" not in parameters("physical_bridge", record="true", simulator="none", bag="x")
+
+
 def parameters(node, **options):
     return next(n.parameters for n in describe(Options(**options)) if n.name == node)
 
@@ -142,6 +153,13 @@ def test_parameter_files_are_checked_before_anything_starts(tmp_path, text, word
         (["run", "--report", "{tmp}/no/r.json"], "cannot write the report: no folder"),
         (["run", "--bag", "x", "--simulator", "mujoco"], "use it with simulator none"),
         (["check", "{tmp}/bad.urdf"], "bad.urdf: not valid XML"),
+        (["record", "--folder", "{tmp}/bad.yaml/x"], "cannot make the folder for recordings"),
+        (["replay", "{tmp}/no", "--fast"], "no such recording"),
+        (["replay", "{tmp}/bad.yaml"], "not a rosbag2 recording"),
+        (["report", "{tmp}/bad.yaml"], "not a rosbag2 recording"),
+        (["report", "{tmp}/no", "--html", "{tmp}/no/r.html"], "no such recording"),
+        (["compare", "{tmp}/no", "{tmp}/no"], "no such recording"),
+        (["export", "{tmp}/no", "--to", "hdf5"], "no such recording"),
     ],
 )
 def test_bad_input_is_one_readable_line_and_exit_code_2(tmp_path, capsys, arguments, words):

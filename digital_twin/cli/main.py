@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from digital_twin import __version__
+from digital_twin.cli.recordings import add_recordings, run_recordings
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
-from digital_twin.options import CONTROLLERS, Options
+from digital_twin.options import CONTROLLERS, RECORD, Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("robot", metavar="ROBOT.urdf")
     check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
     _add_sensor_commands(commands)
+    add_recordings(commands)
     return p
 
 
@@ -69,6 +71,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--controller", choices=CONTROLLERS, default="script", help="who moves the robot (default: script)"
     )
+    run.add_argument("--record", choices=RECORD, default="false", nargs="?", const="true",
+                     help="write a recording; snapshots: only keep the last minute in memory")  # fmt: skip
     run.add_argument("--duration", metavar="S", type=_seconds, default=0.0, help="end after S seconds")
     run.add_argument("--headless", action="store_true", help="no status table")
     run.add_argument("--report", metavar="FILE.json", default="", help="write what was measured")
@@ -103,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             fusion_study(a.config, a.plot)
             return 0
-        return _run(a)
+        if a.command == "run":
+            return _run(a)
+        return run_recordings(a)
     except TwinError as e:
         print(f"digital-twin: {e}", file=sys.stderr)
         return e.exit_code
@@ -122,7 +128,7 @@ def _run(a: argparse.Namespace) -> int:
         options = Options(
             simulator=a.simulator or ("none" if a.bag else "mujoco"), robot_description=a.robot_description,
             robot_config=a.robot_config, world=a.world, namespace=a.namespace, config=a.config, bag=a.bag,
-            controller=a.controller,
+            controller=a.controller, record=a.record,
         )  # fmt: skip
         Run(options, ending, duration=a.duration, headless=a.headless, report=a.report).execute()
     return 0

@@ -26,7 +26,19 @@ from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 
-STATUS_TOPICS = ("sync", "bridge", "robot", "command", "bag", "prediction", "sensor", "camera", "drift", "gait")
+STATUS_TOPICS = (
+    "sync",
+    "bridge",
+    "robot",
+    "command",
+    "bag",
+    "prediction",
+    "sensor",
+    "camera",
+    "drift",
+    "gait",
+    "recorder",
+)
 # Of the latency the first second is not counted: nodes still find each other.
 WARM_UP_NS = 1_000_000_000
 

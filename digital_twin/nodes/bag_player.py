@@ -6,7 +6,6 @@ Topics are published under their recorded names, below the node's namespace; wha
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from typing import Any
@@ -16,6 +15,7 @@ from rosgraph_msgs.msg import Clock
 from digital_twin.bags import Bag
 from digital_twin.core.errors import BagError, ConfigError
 from digital_twin.core.statistics import Pace
+from digital_twin.ros.message_class import message_class
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import CLOCK, SENSOR_OUT
 from digital_twin.settings import BagPlayerSettings
@@ -52,10 +52,8 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
             name = topic.name.lstrip("/")
             if name.startswith(NOT_PLAYED):
                 continue
-            try:
-                package, _, kind = topic.kind.split("/")
-                message_type = getattr(importlib.import_module(f"{package}.msg"), kind)
-            except (ImportError, AttributeError, ValueError):
+            message_type = message_class(topic.kind)
+            if message_type is None:
                 self.get_logger().warning(f"{topic.name}: type {topic.kind} is not installed here; left out")
                 continue
             self._send[topic.name] = self.talk(message_type, name, SENSOR_OUT)

@@ -6,7 +6,6 @@ unchanged. Takes virtual/joint_commands down to joint_commands within limits, th
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections import deque
 
@@ -27,13 +26,14 @@ from digital_twin.ros.qos import INTERNAL
 from digital_twin.settings import BridgeSettings
 
 TICK = 0.05
+PATIENCE = 15.0  # [s] with a recorder that does not get ready
 
 
 class PhysicalBridge(TwinNode[BridgeSettings]):
     """See the module."""
 
     def __init__(self) -> None:
-        super().__init__("physical_bridge", BridgeSettings, "twin/bridge_status")
+        super().__init__("physical_bridge", BridgeSettings, "twin/bridge_status", journal=True)
         s = self.settings
         self._robot = load_robot(s.robot_description, s.robot_config)
         for note in self._robot.notes:
@@ -42,12 +42,21 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         self._arrivals_out = self.create_publisher(Int64MultiArray, "twin/arrivals", INTERNAL)
         self._open_commands()
         self._intake = IntakeTopics(self, self._robot, self._arrived)
+        if s.wait_for_recorder:
+            self.waiting, self._patient_until = True, self.steady_ns + round(PATIENCE * 1e9)
+            self.create_subscription(DiagnosticArray, "twin/recorder_status", self._recorder_said, INTERNAL)
         self.every(TICK, self._tick)
         self.every(0.5, self._slow_tick)
 
     def _arrived(self, stamp: int, arrival: int, joints: JointIntakeResult) -> None:
         self._arrivals.append((stamp, arrival))
         self._gate.measured(joints.index, joints.q)
+
+    def _recorder_said(self, message: DiagnosticArray) -> None:
+        """Only from now on is everything recorded that the twin hears."""
+        if self.waiting and any(v.key == "ready" and v.value == "1" for v in message.status[0].values):
+            self.waiting = False
+            self.get_logger().info("the recorder is ready")
 
     # Down: from virtual/joint_commands to the robot
 
@@ -70,15 +79,15 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
             q, qd, effort = (None if not len(x) else x[known] for x in (m.position, m.velocity, m.effort))
             if q is None or not len(index):
                 return None
-            result = self._gate.accept(index, q, qd, effort, time.monotonic_ns())
+            result = self._gate.accept(index, q, qd, effort, self.steady_ns)
             if isinstance(result, str):
                 return self.tally.reject("virtual/joint_commands", result)
             return self._write(m.stamp_ns, result)
 
         self.listen(JointState, "virtual/joint_commands", receive, INTERNAL)
-        self.listen(DiagnosticArray, "twin/sync_status", lambda _: self._gate.twin_alive(time.monotonic_ns()), INTERNAL)
-        self.create_service(Trigger, "~/emergency_stop", self._emergency_stop)
-        self.create_service(SetBool, "~/enable_commands", self._enable_commands)
+        self.listen(DiagnosticArray, "twin/sync_status", lambda _: self._gate.twin_alive(self.steady_ns), INTERNAL)
+        self.serve(Trigger, "~/emergency_stop", self._emergency_stop)
+        self.serve(SetBool, "~/enable_commands", self._enable_commands)
 
     def _send(self, command: Command | None) -> None:
         if command is not None:
@@ -96,9 +105,12 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         return response
 
     def _tick(self) -> None:
-        self._send(self._gate.tick(time.monotonic_ns()))
+        self._send(self._gate.tick(self.steady_ns))
 
     def _slow_tick(self) -> None:
+        if self.waiting and self.steady_ns > self._patient_until:
+            self.waiting = False
+            self.get_logger().warning("the recorder is not ready; going on without it")
         infos = self.get_publishers_info_by_topic(self.resolve_topic_name("virtual/joint_commands"))
         self._gate.sources(tuple(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos))
         if self._arrivals:
@@ -109,7 +121,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """What is refused now, and whether commands pass."""
-        closed = self._gate.why_closed(time.monotonic_ns())
+        closed = self._gate.why_closed(self.steady_ns)
         values: dict[str, object] = {"commands": closed or "open"}
         for topic, guard in self._intake.guards.items():
             values[f"late/{topic}"] = guard.late

@@ -24,7 +24,7 @@ LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 MAX_STRINGS = 4096
 REMEMBERED = 8
 _STAMP = struct.Struct("<iI")
-_U32 = struct.Struct("<I")
+U32 = struct.Struct("<I")
 
 
 class MalformedError(ValueError):
@@ -45,34 +45,37 @@ def pack_stamp(ns: int) -> bytes:
     return _STAMP.pack(sec, nanosec)
 
 
-def _pack_string(text: str) -> bytes:
+def pack_string(text: str) -> bytes:
+    """A string, its length before it."""
     raw = text.encode() + b"\x00"
-    return _U32.pack(len(raw)) + raw
+    return U32.pack(len(raw)) + raw
 
 
 def pack_image_head(frame: str, height: int, width: int, encoding: str, step: int) -> bytes:
     """A sensor_msgs/Image from behind its stamp to the beginning of its pixels, little endian, `step` bytes a row."""
-    head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
-    _pad(head, 4)
-    head += _U32.pack(height) + _U32.pack(width) + _pack_string(encoding) + b"\x00"
-    _pad(head, 4)
-    head += _U32.pack(step) + _U32.pack(step * height)
+    head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
+    pad(head, 4)
+    head += U32.pack(height) + U32.pack(width) + pack_string(encoding) + b"\x00"
+    pad(head, 4)
+    head += U32.pack(step) + U32.pack(step * height)
     return bytes(head[12:])
 
 
-def _align(offset: int, size: int) -> int:
+def align(offset: int, size: int) -> int:
     """Next offset, in a buffer with four bytes of encapsulation, that is a multiple of `size` after them."""
     return offset + (4 - offset) % size
 
 
-def _pad(data: bytearray, size: int) -> None:
-    data += bytes(_align(len(data), size) - len(data))
+def pad(data: bytearray, size: int) -> None:
+    """Lengthen a message until what follows is aligned to `size`."""
+    data += bytes(align(len(data), size) - len(data))
 
 
-def _read_string(data: bytes, offset: int) -> tuple[str, int]:
-    offset = _align(offset, 4)
+def read_string(data: bytes, offset: int) -> tuple[str, int]:
+    """A string that begins at the next multiple of four, and where it ends. Raises MalformedError."""
+    offset = align(offset, 4)
     try:
-        (n,) = _U32.unpack_from(data, offset)
+        (n,) = U32.unpack_from(data, offset)
         end = offset + 4 + n
         if n < 1 or end > len(data):
             raise MalformedError(f"a string of {n} bytes does not fit")
@@ -134,24 +137,24 @@ class DoublesCodec:
         return Stamped(stamp_ns(data), frame, child, np.frombuffer(data, "<f8", self._count, head.end))
 
     def _learn(self, data: bytes) -> tuple[_Head, str, str]:
-        frame, end = _read_string(data, 12)
+        frame, end = read_string(data, 12)
         used = [(12, end)]
         child = ""
         if self._child:
-            start = _align(end, 4)
-            child, end = _read_string(data, start)
+            start = align(end, 4)
+            child, end = read_string(data, start)
             used.append((start, end))
-        entry = (_Head(data, _align(end, 8), used), frame, child)
+        entry = (_Head(data, align(end, 8), used), frame, child)
         self._heads = [entry, *self._heads[: REMEMBERED - 1]]
         return entry
 
     def writer(self, frame: str, child_frame: str = "") -> DoublesWriter:
         """For messages that all have these frames."""
-        head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
+        head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
         if self._child:
-            _pad(head, 4)
-            head += _pack_string(child_frame)
-        _pad(head, 8)
+            pad(head, 4)
+            head += pack_string(child_frame)
+        pad(head, 8)
         return DoublesWriter(bytes(head[12:]), self._count)
 
 
@@ -193,11 +196,11 @@ class JointStateCodec:
         names, offset = self._names(data)
         arrays = []
         for _ in range(3):
-            offset = _align(offset, 4)
+            offset = align(offset, 4)
             if offset + 4 > len(data):
                 raise MalformedError("it ends too soon")
-            (n,) = _U32.unpack_from(data, offset)
-            offset = _align(offset + 4, 8) if n else offset + 4
+            (n,) = U32.unpack_from(data, offset)
+            offset = align(offset + 4, 8) if n else offset + 4
             if offset + 8 * n > len(data):
                 raise MalformedError(f"{n} numbers do not fit")
             arrays.append(np.frombuffer(data, "<f8", n, offset))
@@ -208,17 +211,17 @@ class JointStateCodec:
         for head, names in self._heads:
             if head.fits(data):
                 return names, head.end
-        _, end = _read_string(data, 12)
-        start = _align(end, 4)
+        _, end = read_string(data, 12)
+        start = align(end, 4)
         if start + 4 > len(data):
             raise MalformedError("it ends too soon")
-        (n,) = _U32.unpack_from(data, start)
+        (n,) = U32.unpack_from(data, start)
         if n > MAX_STRINGS:
             raise MalformedError(f"{n} joint names")
         used, found, end = [(12, end), (start, start + 4)], [], start + 4
         for _ in range(n):
-            start = _align(end, 4)
-            name, end = _read_string(data, start)
+            start = align(end, 4)
+            name, end = read_string(data, start)
             used.append((start, end))
             found.append(name)
         names = tuple(found)
@@ -227,12 +230,12 @@ class JointStateCodec:
 
     def writer(self, names: tuple[str, ...], frame: str = "") -> JointStateWriter:
         """For messages about these joints in this order."""
-        head = bytearray(LITTLE_ENDIAN + bytes(8) + _pack_string(frame))
-        _pad(head, 4)
-        head += _U32.pack(len(names))
+        head = bytearray(LITTLE_ENDIAN + bytes(8) + pack_string(frame))
+        pad(head, 4)
+        head += U32.pack(len(names))
         for name in names:
-            _pad(head, 4)
-            head += _pack_string(name)
+            pad(head, 4)
+            head += pack_string(name)
         return JointStateWriter(bytes(head[12:]), len(names))
 
 
@@ -242,7 +245,7 @@ class JointStateWriter:
     def __init__(self, head: bytes, n: int) -> None:
         self._head, self._n = head, n
         first = bytearray(LITTLE_ENDIAN + bytes(8) + head)
-        _pad(first, 4)
+        pad(first, 4)
         self._lead = bytes(first[12:])
 
     def write(
@@ -257,7 +260,7 @@ class JointStateWriter:
             body = np.ascontiguousarray(values, dtype="<f8")
             if body.shape != (self._n,):
                 raise ValueError(f"expected {self._n} values, got shape {body.shape}")
-            out += _U32.pack(self._n)
-            _pad(out, 8)
+            out += U32.pack(self._n)
+            pad(out, 8)
             out += body.tobytes()
         return bytes(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,6 @@ class IntakeTopics:
         self._node, self._robot, self._on_joints = node, robot, on_joints
         self._settings = node.settings
         self.guards: dict[str, StampGuard] = {}
-        self._sim_time = node.get_parameter("use_sim_time").value
         self._read_joints()
         for i, imu in enumerate(robot.config.imus):
             self._read_imu(imu.topic, ImuIntake(robot.config, i, self._settings.intake))
@@ -47,15 +45,12 @@ class IntakeTopics:
         self._read_pose(Odometry, "odom", DoublesCodec(Odometry, 85, child_frame=True))
         self._read_scan()
 
-    def _now_ns(self) -> int:
-        return self._node.now_ns() if self._sim_time else time.time_ns()
-
     def _in_time(self, topic: str, stamp: int, content: bytes) -> bool:
         guard = self.guards.get(topic)
         if guard is None:
             guard = self.guards[topic] = StampGuard(self._settings.stamps)
         steps = guard.clock_steps
-        reason = guard.check(stamp, self._now_ns(), hash(content))
+        reason = guard.check(stamp, self._node.now_ns(), hash(content))
         if guard.clock_steps != steps:
             self._node.say_once("warning", f"{topic}: the clock of its stamps was stepped; following it", 1.0)
         if reason is not None:
@@ -70,8 +65,7 @@ class IntakeTopics:
         writers: dict[bytes, Any] = {}
 
         def receive(data: bytes) -> None:
-            start = time.perf_counter_ns()
-            arrival = time.time_ns()
+            start = self._node.stopwatch_ns()
             m = codec.read(data)
             if not self._in_time("joint_states", m.stamp_ns, m.position.tobytes()):
                 return
@@ -91,8 +85,8 @@ class IntakeTopics:
                     writers[key] = codec.writer(tuple(names[i] for i in result.index))
                 data = writers[key].write(m.stamp_ns, result.q, result.qd, result.effort)
             publish(data)
-            self._on_joints(m.stamp_ns, arrival, result)
-            self._node.loop.add((time.perf_counter_ns() - start) / 1e6)
+            self._on_joints(m.stamp_ns, self._node.arrival_ns, result)
+            self._node.loop.add((self._node.stopwatch_ns() - start) / 1e6)
 
         self._node.listen(JointState, "joint_states", receive, SENSOR_IN)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
-from rclpy.serialization import serialize_message
-from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 
 from digital_twin.core.arrays import Array
+from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, align, pack_string, pad
 
 STAMP = ("stamp_sec", "stamp_nanosec")
 
@@ -23,11 +23,14 @@ class LabelledWriter:
     def __init__(self, labels: Sequence[str]) -> None:
         names = [*STAMP, *labels]
         self._count = len(labels)
-        message = Float64MultiArray(data=[0.0] * len(names))
-        message.layout.dim = [MultiArrayDimension(label=",".join(names), size=len(names), stride=len(names))]
-        whole = bytes(serialize_message(message))
-        # The data are the last field of the message.
-        self._head = whole[: len(whole) - 8 * len(names)]
+        count = len(names)
+        head = bytearray(LITTLE_ENDIAN + U32.pack(1) + pack_string(",".join(names)))
+        pad(head, 4)
+        # Size and stride of the dimension, data_offset, and the length of what follows.
+        for number in (count, count, 0, count):
+            head += U32.pack(number)
+        pad(head, 8)
+        self._head = bytes(head)
 
     def write(self, stamp_ns: int, values: Array) -> bytes:
         """values: (n,), one for each label."""
@@ -35,3 +38,14 @@ class LabelledWriter:
             raise ValueError(f"expected {self._count} values, got shape {values.shape}")
         stamp = np.array(divmod(stamp_ns, 1_000_000_000), dtype="<f8")
         return self._head + stamp.tobytes() + np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def labelled_stamp_ns(data: bytes) -> int:
+    """The stamp [ns] of labelled numbers; 0 when they have none."""
+    try:
+        (n,) = U32.unpack_from(data, 8)
+        begin = align(align(12 + n, 4) + 16, 8)
+        sec, nanosec = np.frombuffer(data, "<f8", 2, begin)
+    except (struct.error, ValueError):
+        return 0
+    return int(sec) * 1_000_000_000 + int(nanosec) if data[12:].startswith(STAMP[0].encode()) else 0

@@ -1,9 +1,10 @@
 """Quality of service: REP-2003 for sensors; reliable and deep between the twin's own nodes."""
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-# What plays a sensor publishes reliable with system defaults.
-SENSOR_OUT = qos_profile_system_default
+# What plays a sensor publishes reliable. Deeper than the default, which in Fast DDS is one message: a reliable reader that
+# is held up for an instant, like a recorder, would lose what came meanwhile.
+SENSOR_OUT = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 # What reads a sensor takes best effort, so that any publisher matches; deep enough for a burst.
 SENSOR_IN = QoSProfile(
     depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT,

@@ -1,0 +1,1 @@
+"""Recordings: written crash-safe, read even when damaged, replayed, reported on, compared, exported."""
