@@ -216,7 +216,7 @@ def test_recordings_that_are_none(tmp_path):
     with pytest.raises(BagError, match="no such recording"), rig(BagPlayer, bag=str(tmp_path / "no")):
         pass
     (tmp_path / "x.mcap").write_bytes(b"\x89MCAP0\r\nrubbish")
-    with pytest.raises(BagError, match="not a rosbag2 recording"), rig(BagPlayer, bag=str(tmp_path / "x.mcap")):
+    with pytest.raises(BagError, match="the recording is empty"), rig(BagPlayer, bag=str(tmp_path / "x.mcap")):
         pass
     (tmp_path / "x.bag").write_bytes(b"#ROSBAG V2.0\n")
     with pytest.raises(BagError, match="ROS 1 recording"), rig(BagPlayer, bag=str(tmp_path / "x.bag")):

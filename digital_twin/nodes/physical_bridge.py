@@ -96,6 +96,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
     def _emergency_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._send(self._gate.emergency_stop())
         self.get_logger().error("emergency stop")
+        self._publish_status()  # at once: who records or watches must not miss a short one
         response.success, response.message = True, "stopped; ~/enable_commands lifts it"
         return response
 
