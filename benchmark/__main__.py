@@ -22,6 +22,10 @@ CLAIMS = (
     "recording",
     "virtual_camera",
     "virtual_sensors",
+    "prediction_cost",
+    "prediction_skill",
+    "prediction_falls",
+    "prediction_node",
 )
 
 

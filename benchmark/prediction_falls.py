@@ -10,12 +10,14 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from benchmark.estimation_runs import progress
 from benchmark.prediction_data import Rehearsal, predictor, standing
 from benchmark.table import Row, main
+from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
 from digital_twin.core.plant import Plant
 from digital_twin.core.plant_model import PlantConfig
@@ -138,6 +140,8 @@ def measure(a: argparse.Namespace) -> list[Row]:
     robot = load_robot()
     falls = trials(robot, int(a.trials), True, "falls")
     lead = np.array([t.fell - t.announced for t in falls])
+    if a.plot:
+        _plot(lead, Path(a.plot))
     rows = [
         Row(f"falls announced 0.3 s before 30°, of {len(falls)}", float((lead >= 0.3).sum()), "", 0.95 * len(falls), at_least=True),
         Row("lead, median", float(np.median(lead)), "s", 0.6, at_least=True),
@@ -152,5 +156,18 @@ def measure(a: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def _plot(lead: Array, folder: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    axis.hist(lead[np.isfinite(lead)], bins=np.arange(0.0, 2.01, 0.05))
+    axis.axvline(0.3, linestyle="--")
+    axis.set_xlabel("announced so long [s] before the base has tilted 30°")
+    axis.set_ylabel("falls")
+    figure.tight_layout()
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "prediction_falls.png")
+
+
 if __name__ == "__main__":
-    main("falls ahead", measure, ("trials", 100.0, "of each kind"))
+    main("falls ahead", measure, ("trials", 100.0, "of each kind"), ("plot", "", "folder for a plot; empty: none"))

@@ -6,20 +6,44 @@ Runs with the predictor at its defaults and with one that all but sleeps take tu
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import time
 
 import numpy as np
 import psutil
+import rclpy
+from rcl_interfaces.srv import GetParameters
 
 from benchmark.prediction_data import predictor
 from benchmark.table import Row, main
-from benchmark.twin_run import twin
+from benchmark.twin_run import ENVIRONMENT, twin
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.skill import SkillBook
 from digital_twin.robots import load_robot
 
 ASLEEP = "/**/physics_predictor: {ros__parameters: {rate: 0.1, ensemble_rate: 0.0}}\n"
+
+
+def waits(seconds: float) -> float:
+    """How long the predictor's executor lets a request wait, 99th percentile [ms], transport included."""
+    os.environ.update({k: ENVIRONMENT[k] for k in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
+    rclpy.init()
+    node = rclpy.create_node("benchmark")
+    client = node.create_client(GetParameters, "/physics_predictor/get_parameters")
+    took = []
+    if client.wait_for_service(timeout_sec=10.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            future = client.call_async(GetParameters.Request(names=["rate"]))
+            rclpy.spin_until_future_complete(node, future, timeout_sec=5.0)
+            took.append(1e3 * (time.perf_counter() - start))
+            time.sleep(0.02)
+    node.destroy_node()
+    rclpy.shutdown()
+    return float(np.percentile(took, 99)) if took else math.nan
 
 
 def live(seconds: float, others: str = "") -> tuple[float, float, float, float]:
@@ -59,12 +83,15 @@ def measure(a: argparse.Namespace) -> list[Row]:
         awake.append(live(a.seconds))
     p50, p99, cpu, hz = np.median(awake, axis=0)
     other50, other99, *_ = np.median(asleep, axis=0)
+    with twin(200.0):
+        waiting = waits(a.seconds)
     first, growth = an_hour(50.0)
     return [
         Row("physics_predictor, CPU", float(cpu), "cores", 0.6),
         Row("forecasts", float(hz), "Hz", 9.5, at_least=True),
         Row("sync latency p50, 200 Hz", float(p50), "ms", None, float(other50), "predictor asleep"),
         Row("sync latency p99, 200 Hz", float(p99), "ms", 1.1, float(other99), "predictor asleep"),
+        Row("a request waits for the executor, p99", waiting, "ms", 5.0),
         Row("memory, growth in an hour at 50 Hz", growth, "MB", 5.0),
         Row("memory, before that", first, "MB"),
     ]

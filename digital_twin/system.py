@@ -18,17 +18,21 @@ from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.options import Options
 from digital_twin.settings import SETTINGS
 
+YIELDING = 5
+
 
 @dataclass(frozen=True)
 class NodeSpec:
     """One node to run. Its executable and its module below digital_twin.nodes bear its name.
 
-    `once`: its end is an end, not a failure (a recording that was played).
+    `once`: its end is an end, not a failure (a recording that was played). `nice`: how far its process yields to the others,
+    from its start on: what is not in the loop waits for what is.
     """
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     once: bool = False
+    nice: int = 0
 
 
 def describe(options: Options) -> list[NodeSpec]:
@@ -68,9 +72,9 @@ def describe(options: Options) -> list[NodeSpec]:
             # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
             around = options.world or ("" if real else "humanoid_world.sdf")
             own = {"world": around} if name == "virtual_sensor_publisher" else {}
-            nodes.append(NodeSpec(name, robot | own))
+            nodes.append(NodeSpec(name, robot | own, nice=YIELDING if name == "physics_predictor" else 0))
     if exists("virtual_camera_publisher") and robot_cameras(options.robot_description)[0]:
-        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}))
+        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}, nice=YIELDING))
     nodes += _controller(options, robot)
     return nodes
 

@@ -188,7 +188,11 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
     t = Terminal(["make", "-f", "-", "--eval", makefile, "run"], environment, REPOSITORY)
     t.press(b"\x04")  # the makefile comes from --eval alone
     wait_for(lambda: catches_hangup(t.pid), 10, "the command to start")
-    time.sleep(after)
+    words = ("digital twin of humanoid", "twin_synchronizer", "sync latency", "real-time factor", "tracking error")
+    if after > 2:
+        wait_for(lambda: all(w in t.output for w in words), 30, "the table")
+    else:
+        time.sleep(after)
     nodes = [] if after < 2 else list(wait_for(lambda: nodes_of(t.pid), 10, "nodes").values())
     pressed = time.monotonic()
     t.press(b"\x03")
@@ -199,20 +203,12 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
     assert "Traceback" not in t.output
     if after > 2:
         assert took < 2.0
-        for words in (
-            "digital twin of humanoid",
-            "twin_synchronizer",
-            "sync latency",
-            "real-time factor",
-            "tracking error",
-        ):
-            assert words in t.output
 
 
 def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
     reports = [tmp_path / f"{n}.json" for n in "ab"]
     runs = [
-        subprocess.Popen([*COMMAND, "--headless", "--duration", "14", "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
+        subprocess.Popen([*COMMAND, "--headless", "--duration", "20", "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
         for n, r in zip("ab", reports, strict=True)
     ]  # fmt: skip
     for p in runs:

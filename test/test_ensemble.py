@@ -80,6 +80,18 @@ def test_members_do_not_share_what_is_varied(forecaster):
     assert forecaster.models["contact"].mj.body_mass.sum() == pytest.approx(ROBOT.model.mass)
 
 
+def test_mean_quantiles_and_covariance_are_those_of_the_members(forecaster):
+    s = spread(forecaster, uncertain(0.01, 0.05, 0.05), com=0.01)
+    numbers = s.numbers()
+    assert numbers.shape == (16, len(s.times), N + 6)
+    assert np.allclose(s.mean()[-1, :N], s.motion.q[:, -1].mean(axis=0))
+    assert np.allclose(s.covariance()[-1], np.cov(numbers[:, -1].T, bias=True))
+    assert np.allclose(np.sqrt(np.diag(s.covariance()[-1])), np.concatenate([d[-1] for d in s.deviation()]))
+    low, middle, high = s.quantiles(np.array([0.0, 0.5, 1.0]))
+    assert np.allclose(low, numbers.min(axis=0)) and np.allclose(high, numbers.max(axis=0))
+    assert (low <= middle).all() and (middle <= high).all()
+
+
 def test_turned_are_rotation_vectors_for_small_angles():
     angles = np.array([[[0.0, 0, 0]], [[0.01, -0.02, 0.03]]])
     R = np.array([[exp_so3(a) for a in row] for row in angles])

@@ -171,13 +171,13 @@ def test_bad_input_is_counted_and_survived(predictor):
         send_state(predictor, nan=True)
         bad = JointTrajectory(joint_names=["l_kne"], points=[JointTrajectoryPoint(positions=[0.0])])
         predictor.publisher(JointTrajectory, "virtual/joint_trajectory").publish(bad)
-        short = JointState(name=["a", "b"], position=[1.0])
-        predictor.publisher(JointState, "joint_commands", SENSOR_OUT).publish(short)
+        for strange in (JointState(name=["l_kne"], position=[1.0]), JointState(name=["a", "b"], position=[1.0])):
+            predictor.publisher(JointState, "joint_commands", SENSOR_OUT).publish(strange)
         predictor.publisher(Float64MultiArray, "virtual/contacts").publish(Float64MultiArray(data=[1.0]))
 
     wanted = (
         "virtual/odom/not finite", "virtual/joint_trajectory/unknown_joint",
-        "joint_commands/size", "virtual/contacts/size",
+        "joint_commands/size", "joint_commands/unknown_joint", "virtual/contacts/size",
     )  # fmt: skip
     predictor.until(lambda: all(tally.rejected[x] for x in wanted), "the refusals", action=rubbish)
     forecasts(predictor, 2)

@@ -35,6 +35,24 @@ class Spread:
     times: Array
     motion: Motion
 
+    def numbers(self) -> Array:
+        """Joints, base position, and base attitude as rotation vectors from that of the first member (members, k, n + 6)."""
+        m = self.motion
+        return np.concatenate([m.q, m.position, turned(m.rotation)], axis=-1)
+
+    def mean(self) -> Array:
+        """Of `numbers` (k, n + 6)."""
+        return np.asarray(self.numbers().mean(axis=0))
+
+    def quantiles(self, shares: Array) -> Array:
+        """Of `numbers`, at shares from 0 to 1 (m,): (m, k, n + 6)."""
+        return np.asarray(np.quantile(self.numbers(), shares, axis=0))
+
+    def covariance(self) -> Array:
+        """Of `numbers` at each time (k, n + 6, n + 6)."""
+        centred = self.numbers() - self.mean()
+        return np.asarray(np.einsum("mki,mkj->kij", centred, centred) / len(centred))
+
     def deviation(self) -> tuple[Array, Array, Array]:
         """Standard deviations: joints [rad] (k, n), base position [m] (k, 3), base attitude [rad] (k, 3) in odom."""
         m = self.motion

@@ -105,6 +105,8 @@ class PredictionInputs:
         if not len(m.position):
             return None  # joints let go: there is nothing that a position servo could follow
         index_of = {name: i for i, name in enumerate(names)}
+        if not set(m.names) <= set(index_of):
+            self._node.tally.reject(self._node.settings.commands_topic, "unknown_joint")
         q, qd, effort = np.full(len(names), np.nan), np.zeros(len(names)), np.zeros(len(names))
         for i, name in enumerate(m.names):
             k = index_of.get(name)
