@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -109,6 +110,7 @@ def main() -> None:
 def _start() -> PhysicsPredictor:
     node = PhysicsPredictor()
     os.nice(node.settings.nice)  # it yields to the nodes that are in the loop
+    sys.setswitchinterval(0.0005)  # [s] that a callback may wait for the forecasts' thread to hand over
     return node
 
 
