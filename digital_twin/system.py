@@ -72,7 +72,7 @@ def describe(options: Options) -> list[NodeSpec]:
             # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
             around = options.world or ("" if real else "humanoid_world.sdf")
             own = {"world": around} if name == "virtual_sensor_publisher" else {}
-            nodes.append(NodeSpec(name, robot | own, nice=YIELDING))
+            nodes.append(NodeSpec(name, robot | own, nice=YIELDING if name == "virtual_sensor_publisher" else 0))
     if exists("virtual_camera_publisher") and robot_cameras(options.robot_description)[0]:
         nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}, nice=YIELDING))
     nodes += _controller(options, robot)

@@ -169,6 +169,7 @@ def test_the_map_says_where_the_robot_is_in_the_world():
             return float(np.nanmedian(z[d.height // 2 - 20 : d.height // 2, d.width // 2 - 20 : d.width // 2 + 20]))
 
         r.until(lambda: abs(middle() - 2.8) < 0.1, "the wall a metre nearer", timeout=20.0, action=step, period=0.01)
+        assert r.messages[DEPTH][-1].header.frame_id == "camera_link"  # where this robot has its depth camera
 
 
 @needs_gl

@@ -116,6 +116,7 @@ def test_the_halves_of_a_state_may_come_in_any_order(predictor):
     worker.take = lambda s: (seen.add(s.stamp_ns), take(s))
     predictor.nodes[0]._inputs._arrived = worker.take
     predictor.until(lambda: len(seen & set(stamps[::2])) > 3 and len(seen & set(stamps[1::2])) > 3, "both", action=feed)
+    assert seen <= set(stamps) and not predictor.nodes[0].tally.rejected
 
 
 def test_an_announced_trajectory_is_followed(predictor):
@@ -135,6 +136,8 @@ def test_an_announced_trajectory_is_followed(predictor):
     predictor.until(lambda: any(q > STAND[knee] + 0.15 for q in ends()), "the knee to bend", action=feed)
     about = predictor.messages["virtual/prediction/about"]
     predictor.until(lambda: any("the trajectory being executed" in m.data for m in about), "the words", action=feed)
+    last = predictor.messages[TRAJECTORY][-1].points
+    assert last[-1].positions[knee] > last[0].positions[knee] + 0.1  # it bends on the way, and so far
 
 
 def test_a_forecast_on_request(predictor):
@@ -181,6 +184,8 @@ def test_bad_input_is_counted_and_survived(predictor):
     )  # fmt: skip
     predictor.until(lambda: all(tally.rejected[x] for x in wanted), "the refusals", action=rubbish)
     forecasts(predictor, 2)
+    assert all(np.isfinite(p.positions).all() for m in predictor.messages[TRAJECTORY] for p in m.points)
+    assert predictor.nodes[0]._worker.failed.total() == 0
 
 
 def test_another_model_is_taken_and_one_that_cannot_be_is_not(predictor, tmp_path):

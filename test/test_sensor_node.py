@@ -188,6 +188,10 @@ def test_bad_states_are_counted_and_stop_nothing(robot):
             "rejected/virtual/odom/non_finite",
         }  # fmt: skip
         r.until(lambda: keys <= status(r).keys(), "the counts")
+        assert {key: int(status(r)[key]) for key in keys} == dict.fromkeys(keys, 1)
+        assert all(
+            np.isfinite([m.linear_acceleration.z, m.angular_velocity.x]).all() for m in r.messages["virtual/imu/data"]
+        )
 
 
 def test_joints_that_nobody_reports_are_not_made_up(robot):
@@ -232,6 +236,7 @@ def test_lidars_stand_in_the_map(robot):
             return r.messages["virtual/scan"] and abs(r.messages["virtual/scan"][-1].ranges[540] - 2.925) < 0.06
 
         r.until(near, "a wall that is nearer", action=step)
+        assert r.messages["virtual/scan"][-1].header.frame_id == "lidar_link"
 
 
 def test_the_model_in_service_is_followed(robot, tmp_path):

@@ -6,7 +6,6 @@ under virtual/prediction/….
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 
@@ -109,7 +108,6 @@ def main() -> None:
 
 def _start() -> PhysicsPredictor:
     node = PhysicsPredictor()
-    os.nice(node.settings.nice)  # it yields to the nodes that are in the loop
     sys.setswitchinterval(0.0005)  # [s] that a callback may wait for the forecasts' thread to hand over
     return node
 

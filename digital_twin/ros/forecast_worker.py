@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -106,6 +107,7 @@ class ForecastWorker:
     # In the worker's thread
 
     def _run(self) -> None:
+        os.nice(self._settings.nice)  # of this thread alone: callbacks are answered at once, simulations yield
         rate, each = self._settings.rate, self._settings.ensemble_rate
         next_forecast = next_ensemble = time.monotonic()
         done_ns = -1
