@@ -1,0 +1,1 @@
+"""Does the robot still behave like its model? Residuals, detectors, hypotheses, identification, versions of the model."""
