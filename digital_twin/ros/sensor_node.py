@@ -28,7 +28,7 @@ from digital_twin.robots import Robot, load_robot, robot_sensors
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode
-from digital_twin.ros.qos import INTERNAL, LATCHED, SENSOR_OUT
+from digital_twin.ros.qos import LATCHED, SENSOR_IN, SENSOR_OUT
 from digital_twin.ros.ray_caster import RayCaster
 from digital_twin.ros.sensor_topics import JointTable, instrument_topic
 from digital_twin.settings import LidarPublisherSettings, SensorPublisherSettings
@@ -70,6 +70,12 @@ class SensorNode(TwinNode[S]):
         self.every(LOOK_PERIOD, self._look)
         self._models = ModelTopic(robot, s.robot_config)
         self.create_subscription(String, "twin/model", self._model, LATCHED)
+
+    def destroy_node(self) -> None:
+        """End the threads first."""
+        for caster in self._rays.values():
+            caster.end()
+        super().destroy_node()
 
     def _make_suite(self, robot: Robot) -> SensorSuite:
         s = self.settings
@@ -143,9 +149,10 @@ class SensorNode(TwinNode[S]):
                 self._suite.map_pose(m.stamp_ns, m.values[:3], matrix_from_quat(m.values[3:7]))
 
         self._subscriptions_in = [
-            self.listen(JointState, "virtual/joint_states", on_joints, INTERNAL),
-            self.listen(Odometry, "virtual/odom", on_odom, INTERNAL),
-            self.listen(PoseWithCovarianceStamped, "virtual/pose", on_pose, INTERNAL),
+            # Best effort: a slow reader never holds up the synchronizer.
+            self.listen(JointState, "virtual/joint_states", on_joints, SENSOR_IN),
+            self.listen(Odometry, "virtual/odom", on_odom, SENSOR_IN),
+            self.listen(PoseWithCovarianceStamped, "virtual/pose", on_pose, SENSOR_IN),
         ]
 
     def _half(self, stamp_ns: int, half: Joints | Array) -> None:
