@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,12 @@ from digital_twin.settings import SETTINGS
 class NodeSpec:
     """One node to run. Its executable and its module below digital_twin.nodes bear its name.
 
-    `once`: its end is an end, not a failure (a recording that was played). `yields`: its process runs when no other wants
-    to, from its start on: what takes long waits for what is in the loop.
+    `once`: its end is an end, not a failure (a recording that was played).
     """
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     once: bool = False
-    yields: bool = False
-
-    @property
-    def prefix(self) -> list[str]:
-        """What its command line begins with."""
-        return ["chrt", "--idle", "0"] if self.yields and shutil.which("chrt") else []
 
 
 def describe(options: Options) -> list[NodeSpec]:
@@ -80,9 +72,9 @@ def describe(options: Options) -> list[NodeSpec]:
     ):
         # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
         around = options.world or ("" if real else "humanoid_world.sdf")
-        nodes.append(NodeSpec("virtual_lidar_publisher", robot | {"world": around}, yields=True))
+        nodes.append(NodeSpec("virtual_lidar_publisher", robot | {"world": around}))
     if robot_cameras(options.robot_description)[0]:
-        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}, yields=True))
+        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}))
     nodes += _controller(options, robot)
     return nodes
 

@@ -144,7 +144,7 @@ def why(code: int) -> str:
 
 def command(spec: NodeSpec, namespace: str, config: str) -> list[str]:
     """How to start a node of the package as a process; the user's config comes last, so it wins."""
-    out = [*spec.prefix, sys.executable, "-m", f"digital_twin.nodes.{spec.name}", "--ros-args"]
+    out = [sys.executable, "-m", f"digital_twin.nodes.{spec.name}", "--ros-args"]
     if namespace.strip("/"):
         out += ["-r", f"__ns:=/{namespace.strip('/')}"]
     for name, value in spec.parameters.items():

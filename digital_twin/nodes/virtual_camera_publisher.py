@@ -103,7 +103,7 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings)
+    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings, yields=True)
 
 
 if __name__ == "__main__":
