@@ -59,7 +59,7 @@ def test_it_starts_the_nodes_of_the_description(arguments):
 def test_all_arguments_are_declared_with_their_choices():
     declared = {a.name: a for a in bringup.generate_launch_description().entities if hasattr(a, "choices")}
     assert list(declared) == [name for name, *_ in bringup.ARGUMENTS]
-    assert declared["simulator"].choices == ["mujoco", "gazebo", "none"]
+    assert list(declared["simulator"].choices) == ["mujoco", "gazebo", "none"]
 
 
 def test_bad_arguments_are_refused_in_one_line():
