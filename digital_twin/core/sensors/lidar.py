@@ -37,6 +37,8 @@ from digital_twin.core.sensors.twin_scene import TwinScene, place_root
 
 MAX_RAYS = 200_000
 REACH = 0.05  # [m] that a sensor may move while rays are cast from one place
+LIMB = 0.01  # [rad] that a joint may turn meanwhile: a centimetre at the end of an arm
+STRAIGHT = 1e-4  # [m], [rad] by which states may be off a straight line that is taken for their way
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Lidar:
             self._stand(scene)
         rays, lines = self.directions.shape[:2]
         aim = Aim(sweep.track, sweep.t + self._times)
-        segments = aim.segments(c.segments if c.see_self else 1, c.segments)
+        segments = aim.segments(c.segments, c.see_self)
         x = np.empty((rays, lines, 3))
         for which in segments:
             x[which] = self._rays(aim, which, self.directions[which])
@@ -202,7 +204,7 @@ class Aim:
     """Where a sensor is and how it is turned at each of its rays: positions (k, 3), rotations (k, 3, 3).
 
     Between two states of the twin both are interpolated by components, which of turns of a few hundredths of a radian
-    loses a millionth.
+    loses a millionth; between the first and the last where the others are on that line.
     """
 
     def __init__(self, track: tuple[Pose, ...], times: Array) -> None:
@@ -211,6 +213,10 @@ class Aim:
         self._times = times
         t = np.array([p.t for p in track])
         states = np.array([np.concatenate([p.position, p.rotation.ravel()]) for p in track])
+        if len(t) > 2:
+            part = ((t - t[0]) / (t[-1] - t[0]))[:, None]
+            if float(np.abs(states[0] + part * (states[-1] - states[0]) - states).max()) < STRAIGHT:
+                t, states = t[[0, -1]], states[[0, -1]]
         # Of each step from state to state the part that is done.
         done = (times[:, None] - t[:-1]) / np.maximum(np.diff(t), 1e-12)
         np.minimum(np.maximum(done, 0.0, out=done), 1.0, out=done)
@@ -218,11 +224,17 @@ class Aim:
         self.positions: Array = both[:, :3]
         self.rotations: Array = both[:, 3:].reshape(-1, 3, 3)
 
-    def segments(self, least: int, most: int) -> list[slice]:
-        """Parts of the sweep during each of which the sensor moves by less than REACH."""
+    def segments(self, most: int, limbs: bool) -> list[slice]:
+        """Parts of the sweep, `most` at most, during each of which the sensor moves by less than REACH.
+
+        `limbs`: and no limb moves by more than LIMB against it.
+        """
         k = len(self._times)
-        travel = float(np.abs(self.positions[-1] - self.positions[0]).sum())
-        count = min(max(least, 1 + int(travel / REACH)), most, k)
+        count = 1 + int(float(np.abs(self.positions[-1] - self.positions[0]).sum()) / REACH)
+        if limbs:
+            first, last = self._track[0], self._track[-1]
+            count = max(count, 1 + int(float(np.abs(last.q - first.q).max(initial=0.0)) / LIMB))
+        count = min(count, most, k)
         bounds = [k * i // count for i in range(count + 1)]
         return [slice(a, b) for a, b in pairwise(bounds)]
 
