@@ -33,7 +33,7 @@ TRAJECTORY, PATH, WARNINGS = (f"virtual/prediction/{x}" for x in ("joint_traject
 
 @pytest.fixture
 def predictor():
-    with rig(PhysicsPredictor, rate=20.0, ensemble_rate=2.0, horizon=0.3) as r:
+    with rig(PhysicsPredictor, rate=20.0, ensemble_rate=2.0, horizon=0.3, yields=False) as r:
         r.listen(JointTrajectory, TRAJECTORY)
         r.listen(Path, PATH)
         r.listen(DiagnosticArray, STATUS)
@@ -245,7 +245,7 @@ def test_the_skill_falls_when_the_robot_changes_and_the_model_does_not():
         **{
             "simulated_robot:rate": 100.0, "simulated_robot:wrench_rate": 100.0, "command_script:lead_in": 0.5,
             "command_script:script": "squats.yaml", "physics_predictor:rate": 30.0, "physics_predictor:horizon": 0.2,
-            "physics_predictor:ensemble_rate": 1.0, "physics_predictor:step_down": False,
+            "physics_predictor:ensemble_rate": 1.0, "physics_predictor:step_down": False, "physics_predictor:yields": False,
         },
     ) as r:  # fmt: skip
         r.listen(DiagnosticArray, STATUS)

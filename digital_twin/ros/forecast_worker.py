@@ -107,7 +107,8 @@ class ForecastWorker:
     # In the worker's thread
 
     def _run(self) -> None:
-        yield_to_others()
+        if self._settings.yields:
+            yield_to_others()
         rate, each = self._settings.rate, self._settings.ensemble_rate
         next_forecast = next_ensemble = time.monotonic()
         done_ns = -1

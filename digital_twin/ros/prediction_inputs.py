@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.prediction import State
@@ -23,6 +23,22 @@ from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 from digital_twin.settings import PredictorSettings
 
 MOST_POINTS = 2000
+
+
+class Order:
+    """Where the joints of messages are in arrays of the robot's; their order hardly ever changes."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._index_of = {name: i for i, name in enumerate(names)}
+        self._last: tuple[tuple[str, ...], Index, Index] = ((), *np.zeros((2, 0), dtype=np.intp))
+
+    def places(self, names: tuple[str, ...]) -> tuple[Index, Index]:
+        """Of the joints that are known: their places in the robot's arrays, and in the message's."""
+        if names != self._last[0]:
+            there = [k for k, name in enumerate(names) if name in self._index_of]
+            which = [self._index_of[names[k]] for k in there]
+            self._last = names, np.array(which, dtype=np.intp), np.array(there, dtype=np.intp)
+        return self._last[1:]
 
 
 class PredictionInputs:
@@ -37,6 +53,9 @@ class PredictionInputs:
         self._joints: tuple[int, Array, Array, Array | None] | None = None
         self._base: BaseState | None = None
         self._contacts: tuple[int, tuple[bool, ...]] = -1, (True,) * len(robot.config.feet)
+        self._own = node.settings.commands_topic.rsplit("/", 1)[0] == "virtual"
+        self._states = Order(robot.model.joint_names)
+        self._ordered = Order(robot.model.joint_names if self._own else robot.joints.reported_names)
         self._codec, self._odom = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
         self._commands = JointStateCodec(JointState)
         node.listen(JointState, "virtual/joint_states", self._on_joints, INTERNAL)
@@ -47,21 +66,17 @@ class PredictionInputs:
         node.create_subscription(JointTrajectory, s.trajectory_topic, self._on_trajectory, INTERNAL)
 
     def _on_joints(self, data: bytes) -> None:
-        m, model = self._codec.read(data), self._robot.model
-        if len(m.position) != len(m.names) or len(m.velocity) != len(m.names):
+        m = self._codec.read(data)
+        n = len(m.names)
+        if not len(m.position) == len(m.velocity) == n:
             return self._node.tally.reject("virtual/joint_states", "size")
-        q, qd = self._robot.joints.stand.copy(), np.zeros(model.n)
-        for i, name in enumerate(m.names):
-            k = model.joint_index.get(name)
-            if k is not None:
-                q[k], qd[k] = m.position[i], m.velocity[i]
+        which, there = self._states.places(m.names)
+        q, qd = self._robot.joints.stand.copy(), np.zeros(self._robot.model.n)
+        q[which], qd[which] = m.position[there], m.velocity[there]
         effort = None
-        if len(m.effort) == len(m.names):
-            effort = np.zeros(model.n)
-            for i, name in enumerate(m.names):
-                k = model.joint_index.get(name)
-                if k is not None and np.isfinite(m.effort[i]):
-                    effort[k] = m.effort[i]
+        if len(m.effort) == n:
+            effort = np.zeros_like(q)
+            effort[which] = np.nan_to_num(m.effort[there], posinf=0.0, neginf=0.0)
         self._joints = m.stamp_ns, q, qd, effort
         return self._complete()
 
@@ -97,24 +112,21 @@ class PredictionInputs:
     def _on_command(self, data: bytes) -> None:
         """A command in the robot's own names, signs and zeros, or in the URDF's on virtual/joint_commands."""
         m, robot = self._commands.read(data), self._robot
-        own = self._node.settings.commands_topic.rsplit("/", 1)[0] == "virtual"
-        names = robot.model.joint_names if own else robot.joints.reported_names
         n = len(m.names)
         if not n or len(m.position) not in (0, n) or len(m.velocity) not in (0, n) or len(m.effort) not in (0, n):
             return self._node.tally.reject(self._node.settings.commands_topic, "size")
         if not len(m.position):
             return None  # joints let go: there is nothing that a position servo could follow
-        index_of = {name: i for i, name in enumerate(names)}
-        if not set(m.names) <= set(index_of):
+        which, there = self._ordered.places(m.names)
+        if len(which) < n:
             self._node.tally.reject(self._node.settings.commands_topic, "unknown_joint")
-        q, qd, effort = np.full(len(names), np.nan), np.zeros(len(names)), np.zeros(len(names))
-        for i, name in enumerate(m.names):
-            k = index_of.get(name)
-            if k is not None:
-                q[k] = m.position[i]
-                qd[k] = m.velocity[i] if len(m.velocity) else 0.0
-                effort[k] = m.effort[i] if len(m.effort) else 0.0
-        if not own:
+        q, qd, effort = np.full(robot.model.n, np.nan), np.zeros(robot.model.n), np.zeros(robot.model.n)
+        q[which] = m.position[there]
+        if len(m.velocity):
+            qd[which] = m.velocity[there]
+        if len(m.effort):
+            effort[which] = m.effort[there]
+        if not self._own:
             j = robot.joints
             q, qd, effort = j.factor * q + j.offset, j.factor * qd, effort / j.factor
         with self._lock:
