@@ -36,7 +36,7 @@ class NodeSpec:
 
 
 def describe(options: Options) -> list[NodeSpec]:
-    """The nodes to run: the recorder, the robot side, the twin.
+    """The nodes to run: the page (which takes longest to load), the recorder, the robot side, the twin.
 
     Raises:
         ConfigError: when the options contradict each other or name a controller that is not there.
@@ -50,6 +50,11 @@ def describe(options: Options) -> list[NodeSpec]:
     }
     real = options.simulator == "none"
     nodes: list[NodeSpec] = []
+    if options.dashboard:
+        own = {"world": options.world or ("" if real else "humanoid_world.sdf")}
+        nodes.append(
+            NodeSpec("dashboard", robot | own | ({"port": options.dashboard_port} if options.dashboard_port else {}))
+        )
     if options.record != "false":
         nodes.append(NodeSpec("recorder", robot | {"continuous": options.record == "true"}))
     if options.simulator == "mujoco":

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from digital_twin.cli.page_arguments import add_dashboard, wants_dashboard
+
 Commands = Any  # argparse names the type of its subparsers for itself only
 
 
@@ -35,6 +37,7 @@ def add_recordings(commands: Commands) -> None:
     replay.add_argument("--json", metavar="FILE", default="", help="fast: write what came of it")
     replay.add_argument("--config", metavar="FILE", default="", help="ROS parameter file with settings of the nodes")
     replay.add_argument("--headless", action="store_true", help="no status table")
+    add_dashboard(replay)
     replay.add_argument("--report", metavar="FILE.json", default="", help="live-paced: write what was measured")
     _robot(replay)
 
@@ -109,6 +112,8 @@ def _replay(a: argparse.Namespace) -> int:
             robot_description=a.robot_description,
             robot_config=a.robot_config,
             config=a.config,
+            dashboard=wants_dashboard(a),
+            dashboard_port=a.dashboard_port,
         )
         Run(options, ending, duration=0.0, headless=a.headless, report=a.report).execute()
     return 0
