@@ -86,7 +86,9 @@ def sphere() -> Mesh:
     i, j = (x.ravel() for x in np.meshgrid(np.arange(rings), np.arange(_ROUND), indexing="ij"))
     a, b = i * _ROUND + j, i * _ROUND + (j + 1) % _ROUND
     faces = np.concatenate([np.column_stack([a, a + _ROUND, b]), np.column_stack([b, a + _ROUND, b + _ROUND])])
-    return Mesh(vertices, faces.astype(np.uint32))
+    u, v, w = vertices[faces].transpose(1, 0, 2)
+    some = np.linalg.norm(np.cross(v - u, w - u), axis=1) > 1e-9  # at the poles half of them are none
+    return Mesh(vertices, faces[some].astype(np.uint32))
 
 
 PRIMITIVES = {"box": box, "cylinder": cylinder, "sphere": sphere}

@@ -26,7 +26,7 @@ from digital_twin.dashboard.robots import Pose
 from digital_twin.dashboard.stage import Stage
 
 MOST_ACTIONS = 100
-CAMERA = ((2.3, -2.5, 1.55), (0.0, 0.0, 0.78))
+CAMERA = ((2.9, -2.4, 1.75), (0.0, 0.0, 0.72))
 
 
 class _Server(viser.ViserServer):

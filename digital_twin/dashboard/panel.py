@@ -44,6 +44,8 @@ class Panel:
             release.on_click(lambda _: act(Action("release")))
             self._note = gui.add_html("")
         self._add_time(span)
+        with gui.add_folder("Colours"):
+            gui.add_html(words.legend())
         with gui.add_folder("Twin", expand_by_default=False):
             resync = gui.add_button("Resync", hint="twin_synchronizer/resync: start again from what the sensors say")
             resync.on_click(lambda _: act(Action("resync")))
@@ -51,8 +53,6 @@ class Panel:
         self._add_walk()
         with gui.add_folder("Show", expand_by_default=False):
             self._add_layers()
-        with gui.add_folder("Colours", expand_by_default=False):
-            gui.add_html(words.legend())
         gui.main_panel.dock_right()
         side = gui.add_panel()
         with side.add_tab("Curves", viser.Icon.CHART_LINE):

@@ -23,8 +23,7 @@ class Curve:
 PLOTS: tuple[tuple[str, tuple[Curve, ...]], ...] = (
     ("Sync latency to this page [ms]", (Curve("latency_p50", "p50"), Curve("latency_p99", "p99"))),
     ("Measured against virtual", (Curve("joints", "joints RMS [mrad]"), Curve("base", "external pose [cm]"))),
-    ("Skill 0.5 s ahead (1: perfect, 0: no better than standing still)",
-     (Curve("skill_joints", "joints"), Curve("skill_base", "base"))),
+    ("Skill of forecasts, 0.5 s ahead", (Curve("skill_joints", "joints"), Curve("skill_base", "base"))),
     ("Hottest motor [°C]", (Curve("motor", "winding"),)),
     ("Capture point inside the support [cm]", (Curve("margin", "margin"),)),
 )  # fmt: skip
@@ -36,7 +35,7 @@ class Plots:
     def __init__(self, server: viser.ViserServer) -> None:
         self._handles = []
         for title, curves in PLOTS:
-            lines = [uplot.Series(label="s")]
+            lines = [uplot.Series(label="time [s]")]
             lines += [
                 uplot.Series(label=c.label, stroke=colour, width=1.5, spanGaps=False)
                 for c, colour in zip(curves, LINES, strict=False)

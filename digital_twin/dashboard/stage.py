@@ -17,7 +17,8 @@ from digital_twin.dashboard.trail import Accelerometer, Trail
 
 GHOSTS = (0.34, 0.26, 0.18, 0.12)  # opacities of the forecast, from soon to late
 SPREADS = 4
-FORCE_SCALE = 0.6  # [m] of an arrow for the robot's weight
+BESIDE = 0.11  # [m] from a sole to its arrow
+FORCE_SCALE = 0.8  # [m] of an arrow for the robot's weight
 FLAT = 0.004  # [m] above the ground, for what lies on it
 LAYERS = ("measured", "forecast", "spread", "forces", "balance", "footprints", "scan", "world")
 
@@ -59,7 +60,7 @@ class Stage:
             cast_shadow=False, receive_shadow=False, visible=False,
         )  # fmt: skip
         self._forces = scene.add_arrows(
-            "/map/forces", np.zeros((1, 2, 3)), colours.FORCE, shaft_radius=0.012, head_radius=0.03, head_length=0.07
+            "/map/forces", np.zeros((1, 2, 3)), colours.FORCE, shaft_radius=0.013, head_radius=0.032, head_length=0.075
         )
         self._support = scene.add_line_segments("/map/support", nothing, colours.SUPPORT, thickness=0.014)
         self._prints = scene.add_line_segments("/map/footprints", nothing, colours.FOOTPRINT, thickness=0.008)
@@ -100,11 +101,14 @@ class Stage:
         v, soles = m.view, self._figure.soles()
         stand = [corners for (_, _, corners), on in zip(soles, v.contacts, strict=True) if on]
         arrows = []
+        middle = np.mean([p for p, _, _ in soles], axis=0) if soles else np.zeros(3)
         for (position, R, _), wrench in zip(soles, v.wrenches, strict=True):
             force = R @ wrench[:3]
             if np.isfinite(force).all() and np.linalg.norm(force) > 0.02 * self._weight:
                 up = force if force[2] > 0.0 else -force  # some sensors report what the foot exerts
-                arrows.append([position, position + FORCE_SCALE / self._weight * up])
+                # Beside the foot: a leg would hide it.
+                aside = position + BESIDE * (position - middle) / max(float(np.linalg.norm(position - middle)), 1e-6)
+                arrows.append([aside, aside + FORCE_SCALE / self._weight * up])
         self._forces.visible = bool(arrows) and self.layers["forces"]
         if arrows:
             self._forces.points = np.array(arrows)
