@@ -50,6 +50,7 @@ def main() -> None:
     node.page.actions.put(Action("pause"))
     spin(0.6)
     node.guard.open = 0
+    print(node.playhead.paused, len(node._past), node.loop.summary())
     twin.terminate()
     twin.wait(20)
     with Browser(1500, 900) as browser:

@@ -16,7 +16,7 @@ import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Browser:
@@ -92,7 +92,7 @@ class Browser:
         end = time.monotonic() + PATIENCE
         while not (value := self.js(expression)):
             assert time.monotonic() < end, (
-                f"waited in vain for {what or expression}; the page says: {self.text()[:500]}"
+                f"waited in vain for {what or expression}; the page says: {self.text()[-500:]}"
             )
             time.sleep(0.05)
         return value

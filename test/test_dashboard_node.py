@@ -304,7 +304,7 @@ def test_looking_back_shows_the_past(robot):
         ):
             d.page.actions.put(action)
             before = len(shown)
-            r.until(lambda: len(shown) > before, "the past")
+            r.until(lambda before=before: len(shown) > before, "the past")
             assert shown[-1] == pytest.approx(x, abs=0.011) and d.playhead.paused
         before = len(shown)
         twin.say(x=5.0)

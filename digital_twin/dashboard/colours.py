@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MEASURED = (245, 130, 32)
 FORECAST = (52, 120, 246)
-FORCE = (200, 40, 60)
+FORCE = (176, 8, 32)
 SUPPORT = (38, 150, 90)
 ZMP = (196, 30, 160)
 CAPTURE = (0, 160, 190)

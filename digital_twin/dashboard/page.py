@@ -26,7 +26,7 @@ from digital_twin.dashboard.robots import Pose
 from digital_twin.dashboard.stage import Stage
 
 MOST_ACTIONS = 100
-CAMERA = ((2.9, -2.4, 1.75), (0.0, 0.0, 0.72))
+CAMERA, LOOK_AT = (1.0, 1.85, 0.95), (0.0, 0.0, 0.46)  # in heights of the robot
 
 
 class _Server(viser.ViserServer):
@@ -64,7 +64,7 @@ class Page:
         self._guard.refused["rubbish"] += 1
 
     def _set_the_stage(self) -> None:
-        scene, camera = self._server.scene, self._server.initial_camera
+        scene = self._server.scene
         scene.set_up_direction("+z")
         scene.set_background_image(_sky(), format="png")
         scene.configure_environment_map("studio", environment_intensity=0.55)
@@ -73,12 +73,16 @@ class Page:
             section_color=(176, 186, 198), fade_distance=14.0, plane_color=(240, 243, 246), plane_opacity=0.55,
             shadow_opacity=0.22,
         )  # fmt: skip
-        camera.position, camera.look_at, camera.fov = CAMERA[0], CAMERA[1], 0.7
 
     def furnish(
         self, figure: Figure, rest: Pose, world: tuple[Part, ...], title: str, feet: list[str], span: float
     ) -> None:
         """Put in the robot and the panels."""
+        figure.place(*rest)
+        height = max(0.3, *(float(position[:, 2].max()) for position, _ in figure.poses()))
+        camera = self._server.initial_camera
+        camera.position, camera.look_at = (tuple(height * x for x in place) for place in (CAMERA, LOOK_AT))
+        camera.fov = 0.7
         self._figure, self._feet = figure, feet
         self._stage = Stage(self._server, figure, rest, world)
         self._panel = Panel(self._server, self._press, title, span)

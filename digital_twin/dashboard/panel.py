@@ -56,7 +56,7 @@ class Panel:
         gui.main_panel.dock_right()
         side = gui.add_panel()
         with side.add_tab("Curves", viser.Icon.CHART_LINE):
-            self.plots = Plots(server)
+            self.plots = Plots(server, span)
         with side.add_tab("Nodes", viser.Icon.TOPOLOGY_STAR_3):
             self._nodes = gui.add_html("")
         side.dock_left()

@@ -67,12 +67,12 @@ class Stage:
         disc = cylinder()
         self._discs = scene.add_batched_meshes_simple(
             "/map/balance", disc.vertices, disc.faces, np.tile([1.0, 0, 0, 0], (3, 1)), np.zeros((3, 3)),
-            batched_scales=np.array([[0.014, 0.014, 0.004], [0.02, 0.02, 0.004], [0.026, 0.026, 0.004]], np.float32),
+            batched_scales=np.array([[r, r, 0.006] for r in (0.016, 0.022, 0.028)], np.float32),
             batched_colors=np.array([colours.MASS, colours.ZMP, colours.CAPTURE], np.uint8), lod="off", cast_shadow=False,
             receive_shadow=False, visible=False,
         )  # fmt: skip
         self._points = scene.add_point_cloud(
-            "/map/scan", np.zeros((1, 3), np.float32), colours.SCAN, point_size=0.022, point_shape="circle",
+            "/map/scan", np.zeros((1, 3), np.float32), colours.SCAN, point_size=0.014, point_shape="circle",
             precision="float32", visible=False,
         )  # fmt: skip
         for handle in (self._path, self._forces, self._support, self._prints):
