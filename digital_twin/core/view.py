@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from digital_twin.core.arrays import Array
 
@@ -29,7 +30,7 @@ class View:
     odom_yaw: float
     velocity: Array
     turning: Array
-    contacts: Array
+    contacts: NDArray[np.bool_]
     initialised: bool
     q: Array
     qd: Array

@@ -18,7 +18,6 @@ from digital_twin.dashboard.trail import Accelerometer, Trail
 GHOSTS = (0.34, 0.26, 0.18, 0.12)  # opacities of the forecast, from soon to late
 SPREADS = 4
 BESIDE = 0.11  # [m] from a sole to its arrow
-FORCE_SCALE = 0.8  # [m] of an arrow for the robot's weight
 FLAT = 0.004  # [m] above the ground, for what lies on it
 LAYERS = ("measured", "forecast", "spread", "forces", "balance", "footprints", "scan", "world")
 
@@ -35,6 +34,8 @@ class Stage:
         self._server, self._figure, self.follow = server, figure, True
         self.layers = dict.fromkeys(LAYERS, True)
         self._weight = figure.model.mass * 9.81
+        # The robot's weight is an arrow as long as its base is high.
+        self._metres_per_newton = max(float(rest[0][2]), 0.2) / self._weight
         scene = server.scene
         self._map = scene.add_frame("/map", show_axes=False)
         self._virtual = Batches(server, "/map/virtual", figure.parts, shadow=True)
@@ -108,7 +109,7 @@ class Stage:
                 up = force if force[2] > 0.0 else -force  # some sensors report what the foot exerts
                 # Beside the foot: a leg would hide it.
                 aside = position + BESIDE * (position - middle) / max(float(np.linalg.norm(position - middle)), 1e-6)
-                arrows.append([aside, aside + FORCE_SCALE / self._weight * up])
+                arrows.append([aside, aside + self._metres_per_newton * up])
         self._forces.visible = bool(arrows) and self.layers["forces"]
         if arrows:
             self._forces.points = np.array(arrows)

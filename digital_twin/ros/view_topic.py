@@ -49,7 +49,7 @@ class ViewTopic:
         stamp, seen = self.seen
         fresh = abs(state.stamp_ns - stamp) < STALE_NS
         return View(
-            position, quat_from_matrix(rotation), odom, yaw, b.velocity, b.angular_velocity, np.array(b.contacts, float),
+            position, quat_from_matrix(rotation), odom, yaw, b.velocity, b.angular_velocity, np.array(b.contacts, dtype=bool),
             b.initialised, state.q, state.qd, self.measured, np.array(self.wrenches).reshape(-1, 6),
             seen if fresh else np.full(7, np.nan),
         )  # fmt: skip
