@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from digital_twin.core.arrays import Array, Index
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import FootConfig
-from digital_twin.core.rotation import quat_from_matrix, rot_z, wxyz_from_xyzw
+from digital_twin.core.rotation import quat_from_matrix, wxyz_from_xyzw
 from digital_twin.core.world import World
 
 Faces = NDArray[np.uint32]
@@ -223,21 +223,13 @@ def world_parts(world: World) -> tuple[Part, ...]:
     return c.parts()
 
 
-def turned(yaw: float, wxyz: Array) -> Array:
-    """Quaternions wxyz (k, 4), turned about the vertical."""
-    return multiply(wxyz_from_xyzw(quat_from_matrix(rot_z(yaw))), wxyz)
-
-
 def multiply(a: Array, b: Array) -> Array:
     """Products of quaternions wxyz, (4,) or (k, 4)."""
-    aw, ax, ay, az = np.moveaxis(a, -1, 0)
-    bw, bx, by, bz = np.moveaxis(b, -1, 0)
-    return np.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        axis=-1,
-    )
+    aw, ax, ay, az = (a[..., i] for i in range(4))
+    bw, bx, by, bz = (b[..., i] for i in range(4))
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    out[..., 0] = aw * bw - ax * bx - ay * by - az * bz
+    out[..., 1] = aw * bx + ax * bw + ay * bz - az * by
+    out[..., 2] = aw * by - ax * bz + ay * bw + az * bx
+    out[..., 3] = aw * bz + ax * by - ay * bx + az * bw
+    return out
