@@ -22,6 +22,7 @@ CLAIMS = (
     "recording",
     "virtual_camera",
     "virtual_sensors",
+    "sensor_timing",
     "prediction_cost",
     "prediction_skill",
     "prediction_falls",

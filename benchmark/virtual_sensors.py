@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,11 +44,10 @@ FITTED = ImuProfile(
 
 
 def measure(a: argparse.Namespace) -> list[Row]:
-    """Cost first, while nothing else of ours runs; then statistics; then the node."""
+    """Cost first, then statistics."""
     robot = load_robot()
     scene = TwinScene(robot.model, robot.config, robot.joints, load_world(share("worlds/humanoid_world.sdf")))
-    rows = [*_cost(robot, scene), *_allan(), *_imu_fits(a.seeds), *_other_fits(robot, a.seeds), *_two_samples()]
-    return rows + (_live(a.live) if a.live > 0 else [])
+    return [*_cost(robot, scene), *_allan(), *_imu_fits(a.seeds), *_other_fits(robot, a.seeds), *_two_samples()]
 
 
 # Cost
@@ -271,91 +267,5 @@ def _two_samples(pairs: int = 400) -> list[Row]:
     ]  # fmt: skip
 
 
-# Live
-
-LISTENER = """
-import rclpy
-from rclpy.node import Node
-from sensor_msgs.msg import LaserScan, PointCloud2
-rclpy.init()
-node = Node("listener")
-for kind, topic in ((LaserScan, "virtual/scan"), (PointCloud2, "virtual/points")):
-    node.create_subscription(kind, topic, lambda _: None, 10, raw=True)
-try:
-    rclpy.spin(node)
-except rclpy.executors.ExternalShutdownException:
-    pass
-"""
-
-
-def _live(seconds: float, lidars: bool = True) -> list[Row]:
-    """The node alone, fed with states at 200 Hz, lidars listened to: how evenly virtual/imu/data comes."""
-    from benchmark.twin_run import ENVIRONMENT
-
-    os.environ.update({k: ENVIRONMENT[k] for k in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
-    import rclpy
-    from nav_msgs.msg import Odometry
-    from rclpy.node import Node
-    from sensor_msgs.msg import Imu as ImuMessage
-    from sensor_msgs.msg import JointState
-
-    from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
-    from digital_twin.ros.node import make_executor
-    from digital_twin.ros.qos import INTERNAL
-
-    robot = load_robot()
-    names, q = tuple(robot.model.joint_names), robot.joints.stand
-    joints, odom = (
-        JointStateCodec(JointState).writer(names),
-        DoublesCodec(Odometry, 85, child_frame=True).writer("odom", "base_link"),
-    )
-    values = np.zeros(85)
-    values[2], values[6] = 0.83, 1.0
-    process = subprocess.Popen([sys.executable, "-m", "digital_twin.nodes.virtual_sensor_publisher"], env=ENVIRONMENT)
-    rclpy.init(args=[])
-    node, executor = Node("feeder"), make_executor()
-    executor.add_node(node)
-    late: list[float] = []
-    sent: dict[int, int] = {}
-
-    def on_imu(data: bytes) -> None:
-        stamp = stamp_ns(bytes(data))
-        if stamp in sent:
-            late.append((time.monotonic_ns() - sent[stamp]) / 1e6)
-
-    node.create_subscription(ImuMessage, "virtual/imu/data", on_imu, INTERNAL, raw=True)
-    listener = subprocess.Popen([sys.executable, "-c", LISTENER], env=ENVIRONMENT) if lidars else None
-    outs = [
-        node.create_publisher(JointState, "virtual/joint_states", INTERNAL),
-        node.create_publisher(Odometry, "virtual/odom", INTERNAL),
-    ]
-    begin, k, period = time.monotonic_ns(), 0, 5_000_000
-    warm = 10.0
-    while k * period < (seconds + warm) * 1e9:
-        wait = begin + k * period - time.monotonic_ns()
-        if wait > 0:
-            executor.spin_once(timeout_sec=wait / 1e9)
-            continue
-        stamp = k * period + 10**18
-        sent[stamp] = time.monotonic_ns()
-        for out, message in zip(outs, (joints.write(stamp, q, 0 * q, 0 * q), odom.write(stamp, values)), strict=True):
-            out.publish(message)
-        k += 1
-        if k * period == round(warm * 1e9):
-            late.clear()
-    for p in (process, listener):
-        if p is not None:
-            p.terminate()
-            p.wait(20)
-    rclpy.shutdown()
-    p50, p99 = np.percentile(late, (50, 99))
-    return [
-        Row("virtual/imu/data, lidars on: state to reading, p99 over p50", float(p99 - p50), "ms", 2.0),
-        Row("  p50 (three states and the latency of the sensor)", float(p50), "ms"),
-    ]
-
-
 if __name__ == "__main__":
-    main(
-        "virtual sensors", measure, ("seeds", 20, "of the fits"), ("live", 0.0, "seconds of the running node; 0: none")
-    )
+    main("virtual sensors", measure, ("seeds", 20, "of the fits"))

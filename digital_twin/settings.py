@@ -103,7 +103,6 @@ class PredictorSettings(RobotSettings, ForecastConfig):
     commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
     trajectory_topic: str = param("virtual/joint_trajectory", "where a source says what it is going to command")
     step_down: bool = param(True, "lower the fidelity when forecasts take too long for their rate")
-    nice: int = param(10, "how far the thread of the simulations yields to others", low=0, high=19)
     predict_fidelity: str = param(
         "", "of the forecast that ~/predict makes; empty: that of the others", choices=("", *FIDELITIES), live=True
     )
@@ -128,9 +127,6 @@ class BagPlayerSettings:
 class SensorPublisherSettings(RobotSettings):
     """virtual_sensor_publisher"""
 
-    world: str = param(
-        "humanoid_world.sdf", "path of an SDF world, or the name of one of the package's; empty: lidars see nothing"
-    )
     seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
     sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
     smoothing: int = param(3, "states on either side that an acceleration is made of", low=1, high=50)
@@ -139,6 +135,15 @@ class SensorPublisherSettings(RobotSettings):
     )
     silent_after: float = param(
         0.5, "a twin without a state for so long is said to have stopped", unit="s", low=0.02, high=60
+    )
+
+
+@dataclass(frozen=True)
+class LidarPublisherSettings(SensorPublisherSettings):
+    """virtual_lidar_publisher"""
+
+    world: str = param(
+        "humanoid_world.sdf", "path of an SDF world, or the name of one of the package's; empty: lidars see nothing"
     )
 
 
@@ -160,7 +165,6 @@ class VirtualCameraSettings(RobotSettings):
     )
     shadows: bool = param(False, "render shadows, which takes about as long again")
     state_timeout: float = param(0.5, "a twin this long without a state has stopped", unit="s", low=0.05, high=60)
-    nice: int = param(10, "added to the process's niceness, so that rendering waits for everybody else", low=0, high=19)
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,7 @@ SETTINGS: dict[str, type] = {
     "physical_bridge": BridgeSettings,
     "twin_synchronizer": SynchronizerSettings,
     "virtual_sensor_publisher": SensorPublisherSettings,
+    "virtual_lidar_publisher": LidarPublisherSettings,
     "virtual_camera_publisher": VirtualCameraSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,

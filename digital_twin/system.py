@@ -16,23 +16,20 @@ from digital_twin.cameras import robot_cameras
 from digital_twin.core.config import STANDARD_PARAMETERS, check_scalar, flatten, load_yaml
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.options import Options
+from digital_twin.robots import load_robot, robot_sensors
 from digital_twin.settings import SETTINGS
-
-YIELDING = 5
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     """One node to run. Its executable and its module below digital_twin.nodes bear its name.
 
-    `once`: its end is an end, not a failure (a recording that was played). `nice`: how far its process yields to the others,
-    from its start on: what is not in the loop waits for what is.
+    `once`: its end is an end, not a failure (a recording that was played).
     """
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     once: bool = False
-    nice: int = 0
 
 
 def describe(options: Options) -> list[NodeSpec]:
@@ -74,12 +71,15 @@ def describe(options: Options) -> list[NodeSpec]:
     nodes.append(NodeSpec("twin_synchronizer", dict(robot)))
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
         if exists(name):
-            # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
-            around = options.world or ("" if real else "humanoid_world.sdf")
-            own = {"world": around} if name == "virtual_sensor_publisher" else {}
-            nodes.append(NodeSpec(name, robot | own, nice=YIELDING if name == "virtual_sensor_publisher" else 0))
-    if exists("virtual_camera_publisher") and robot_cameras(options.robot_description)[0]:
-        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}, nice=YIELDING))
+            nodes.append(NodeSpec(name, dict(robot)))
+    if any(
+        spec.kind == "lidar" for spec in robot_sensors(load_robot(options.robot_description, options.robot_config))[0]
+    ):
+        # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
+        around = options.world or ("" if real else "humanoid_world.sdf")
+        nodes.append(NodeSpec("virtual_lidar_publisher", robot | {"world": around}))
+    if robot_cameras(options.robot_description)[0]:
+        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}))
     nodes += _controller(options, robot)
     return nodes
 

@@ -91,7 +91,6 @@ def twin_node(spec: NodeSpec, options: Options) -> Node:
         namespace=options.namespace,
         parameters=[spec.parameters, *([options.config] if options.config else [])],
         output="screen",
-        prefix=f"nice -n {spec.nice}" if spec.nice else None,
         respawn=not spec.once,
         respawn_delay=0.5,
         on_exit=[Shutdown(reason="the recording has ended")] if spec.once else None,

@@ -36,7 +36,7 @@ class Rig:
 
     def listen(self, kind, topic, qos=INTERNAL):
         """Collect the messages of a topic."""
-        self.node.create_subscription(kind, topic, lambda m: self.messages[topic].append(m), qos)
+        return self.node.create_subscription(kind, topic, lambda m: self.messages[topic].append(m), qos)
 
     def publisher(self, kind, topic, qos=INTERNAL):
         """A publisher, kept for the next time."""

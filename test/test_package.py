@@ -232,7 +232,7 @@ def test_links_lead_somewhere(document):
 def test_the_topic_and_service_tables_are_true():
     """Against the graph of the running nodes."""
     from ros_rig import rig
-    from sensor_msgs.msg import CameraInfo
+    from sensor_msgs.msg import CameraInfo, Imu, LaserScan
 
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.dashboard import Dashboard
@@ -241,6 +241,7 @@ def test_the_topic_and_service_tables_are_true():
     from digital_twin.nodes.simulated_robot import SimulatedRobot
     from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
     from digital_twin.nodes.virtual_camera_publisher import VirtualCameraPublisher
+    from digital_twin.nodes.virtual_lidar_publisher import VirtualLidarPublisher
     from digital_twin.nodes.virtual_sensor_publisher import VirtualSensorPublisher
 
     documented = {(r[0], r[1], r[2].replace("/", "/msg/", 1), r[3]) for r in rows(README, "### Topics\n")}
@@ -258,14 +259,20 @@ def test_the_topic_and_service_tables_are_true():
         own = node.get_service_names_and_types_by_node(node.get_name(), "/")
         services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
 
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript) as r:
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
+        for node in r.nodes:
+            look(node)
+    with rig(VirtualSensorPublisher, VirtualLidarPublisher) as r:
+        # Sensors, like cameras, read the twin's state only while somebody listens to them.
+        r.listen(Imu, "virtual/imu/data")
+        r.listen(LaserScan, "virtual/scan")
+        r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") == 2, "the sensors to listen")
         for node in r.nodes:
             look(node)
     with rig(PhysicsPredictor) as r:
         look(r.nodes[0])
         services.add(("physics_predictor/predict", "std_srvs/Trigger"))  # served beside it; its own test calls it
     with rig(VirtualCameraPublisher) as r:
-        # Cameras read the twin's state only while somebody looks at their images.
         r.listen(CameraInfo, "virtual/camera/camera/camera_info")
         r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") > 0, "the cameras to listen")
         look(r.nodes[0])

@@ -33,7 +33,7 @@ TRAJECTORY, PATH, WARNINGS = (f"virtual/prediction/{x}" for x in ("joint_traject
 
 @pytest.fixture
 def predictor():
-    with rig(PhysicsPredictor, rate=20.0, ensemble_rate=2.0, horizon=0.3, nice=0) as r:
+    with rig(PhysicsPredictor, rate=20.0, ensemble_rate=2.0, horizon=0.3) as r:
         r.listen(JointTrajectory, TRAJECTORY)
         r.listen(Path, PATH)
         r.listen(DiagnosticArray, STATUS)

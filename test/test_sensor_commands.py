@@ -8,9 +8,8 @@ import yaml
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
-from sensor_msgs.msg import Imu, JointState, LaserScan
+from sensor_msgs.msg import Imu, LaserScan, Temperature
 
-from digital_twin.cli.fit_sensor import fit_topic
 from digital_twin.cli.main import main
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.sensors.fusion_study import SetResult, StudyConfig, check, improvement
@@ -19,6 +18,7 @@ from digital_twin.core.sensors.imu import Imu as Device
 from digital_twin.core.sensors.profiles import load_profile
 from digital_twin.core.sensors.sources import Sources
 from digital_twin.core.sensors.timing import TimingConfig
+from digital_twin.fit_recordings import fit_topic
 
 
 def record(path, messages):
@@ -56,7 +56,7 @@ def bag(tmp_path_factory):
         )
         messages.append(("/scan", "LaserScan", 10**9 + k * 10**8, m))
     messages += [
-        ("/joint_states", "JointState", 10**9, JointState(name=["a"])),
+        ("/temperature", "Temperature", 10**9, Temperature()),
         ("/broken", "Imu", 10**9, b"\x00\x01\x00\x00\x01"),
     ]
     messages += [("/short", "Imu", 10**9 + k, Imu()) for k in range(5)]
@@ -92,7 +92,7 @@ def test_a_scan_gives_its_range_statistics(bag, capsys):
     ("topic", "words"),
     [
         ("/imu", "unknown topic '/imu'"),
-        ("/joint_states", "is of sensor_msgs/msg/JointState; fitted are"),
+        ("/temperature", "is of sensor_msgs/msg/Temperature; fitted are"),
         ("/broken", "message 0 is malformed"),
         ("/short", "5 messages with rising stamps are too few"),
     ],

@@ -15,6 +15,7 @@ from sensor_msgs.msg import Imu, JointState, LaserScan, MagneticField, PointClou
 from std_msgs.msg import Float64MultiArray, String
 
 from digital_twin.core.errors import ConfigError
+from digital_twin.nodes.virtual_lidar_publisher import VirtualLidarPublisher
 from digital_twin.nodes.virtual_sensor_publisher import VirtualSensorPublisher
 from digital_twin.ros.model_topic import file_hash
 from digital_twin.ros.qos import LATCHED
@@ -26,7 +27,7 @@ OUTPUTS = {
     "virtual/imu/data": Imu, "virtual/feet/left/wrench": WrenchStamped, "virtual/feet/right/wrench": WrenchStamped,
     "virtual/encoders/joint_states": JointState, "virtual/scan": LaserScan, "virtual/points": PointCloud2,
     "virtual/magnetic_field": MagneticField, "virtual/feet/contacts": Float64MultiArray,
-    "twin/sensor_status": DiagnosticArray,
+    "twin/sensor_status": DiagnosticArray, "twin/lidar_status": DiagnosticArray,
 }  # fmt: skip
 
 
@@ -43,9 +44,10 @@ class Twin:
             r.publisher(kind, topic)
         for topic in topics:
             r.listen(OUTPUTS[topic], topic)
-        r.connected(*INPUTS, *topics)
-        # What is labelled, and what is cast, is made for listeners only, who are looked for twice a second.
-        r.settle(0.6)
+        r.connected(*topics)
+        if any(topic.startswith("virtual/") for topic in topics):
+            r.connected(*INPUTS)  # they are read for listeners only
+        r.settle(0.6)  # what is labelled is made for listeners only, too, who are looked for twice a second
         self.k = 0
 
     def step(self, x=0.0):
@@ -65,12 +67,12 @@ class Twin:
             self.r.settle(0.002)
 
 
-def status(r):
-    return r.status("twin/sensor_status") if r.messages["twin/sensor_status"] else {"words": ""}
+def status(r, topic="twin/sensor_status"):
+    return r.status(topic) if r.messages[topic] else {"words": ""}
 
 
 def test_every_sensor_of_the_humanoid_speaks(robot):
-    with rig(VirtualSensorPublisher) as r:
+    with rig(VirtualSensorPublisher, VirtualLidarPublisher) as r:
         t = Twin(r, robot)
         t.play(60)
         r.until(lambda: all(r.messages[topic] for topic in OUTPUTS), "all topics", action=t.step)
@@ -111,6 +113,18 @@ def test_every_sensor_of_the_humanoid_speaks(robot):
         assert contacts.layout.dim[0].label.endswith("feet/left,feet/right") and list(contacts.data[2:]) == [1.0, 1.0]
 
 
+def test_while_nobody_listens_nothing_is_read():
+    with rig(VirtualSensorPublisher, VirtualLidarPublisher) as r:
+        joints = r.publisher(JointState, "virtual/joint_states")
+        scans, readings = r.listen(LaserScan, "virtual/scan"), None
+        r.until(lambda: joints.get_subscription_count() == 1, "the lidars to listen, and them alone")
+        readings = r.listen(Imu, "virtual/imu/data")
+        r.until(lambda: joints.get_subscription_count() == 2, "the others as well")
+        for subscription in (scans, readings):
+            r.node.destroy_subscription(subscription)
+        r.until(lambda: joints.get_subscription_count() == 0, "both to stop")
+
+
 def test_where_the_twin_stops_so_do_its_sensors_and_it_is_said(robot):
     topics = ("virtual/imu/data", "twin/sensor_status")
     with rig(VirtualSensorPublisher, sensors=["imu"], silent_after=0.3) as r:
@@ -141,12 +155,14 @@ def test_sensors_that_cannot_be_are_named_and_the_others_play(robot, tmp_path):
     }
     path = tmp_path / "humanoid.yaml"
     path.write_text(yaml.safe_dump(config))
-    with rig(VirtualSensorPublisher, robot_config=str(path)) as r:
-        t = Twin(r, robot, ("virtual/imu/data", "twin/sensor_status"))
+    with rig(VirtualSensorPublisher, VirtualLidarPublisher, robot_config=str(path)) as r:
+        t = Twin(r, robot, ("virtual/imu/data", "twin/sensor_status", "twin/lidar_status"))
         t.play(20)
         r.until(lambda: r.messages["virtual/imu/data"], "the IMU", action=t.step)
-        r.until(lambda: "ghost" in status(r)["words"], "a status")
-        lines = status(r)["words"].split("; ")
+        r.until(lambda: "ghost" in status(r)["words"] and status(r, "twin/lidar_status")["words"], "a status")
+        lines = "; ".join(status(r, topic)["words"] for topic in ("twin/sensor_status", "twin/lidar_status")).split(
+            "; "
+        )
         for words in (
             "sensor 'ghost': unknown frame 'imu_lnk'", "sensor 'feet/left': force_noise: -1.0 N is out of range",
             "sensor 'feet/right': timing: rate: 0.0 Hz is out of range", "sensor 'lidar': off: unknown stage 'nois'",
@@ -158,11 +174,15 @@ def test_sensors_that_cannot_be_are_named_and_the_others_play(robot, tmp_path):
 
 def test_a_world_without_geometry_blinds_the_lidars_alone(robot, tmp_path):
     (tmp_path / "empty.sdf").write_text('<sdf version="1.9"><world name="w"/></sdf>')
-    with rig(VirtualSensorPublisher, world=str(tmp_path / "empty.sdf")) as r:
+    with rig(VirtualSensorPublisher) as r:
         Twin(r, robot, ("twin/sensor_status",))
-        r.until(lambda: "no shape" in status(r)["words"], "a status")
-        assert "sensor 'lidar': there is no world to see" in status(r)["words"]
-        assert status(r)["sensors"] == "encoders imu feet/left feet/right compass"
+        r.until(lambda: status(r).get("sensors") == "encoders imu feet/left feet/right compass", "a status")
+    with rig(VirtualLidarPublisher, world=str(tmp_path / "empty.sdf")) as r:
+        Twin(r, robot, ("twin/lidar_status",))
+        words = lambda: status(r, "twin/lidar_status")["words"]  # noqa: E731
+        r.until(lambda: "no shape" in words(), "a status")
+        assert "sensor 'lidar': there is no world to see" in words()
+        assert status(r, "twin/lidar_status")["sensors"] == ""
 
 
 def test_bad_states_are_counted_and_stop_nothing(robot):
@@ -220,7 +240,7 @@ def test_joints_that_nobody_reports_are_not_made_up(robot):
 
 def test_lidars_stand_in_the_map(robot):
     """External poses move odom in the map; the wall is where the map says."""
-    with rig(VirtualSensorPublisher, sensors=["lidar"]) as r:
+    with rig(VirtualLidarPublisher, sensors=["lidar"]) as r:
         t = Twin(r, robot, ("virtual/scan",))
         pose = PoseWithCovarianceStamped()
         pose.pose.pose.position.x, pose.pose.pose.position.z, pose.pose.pose.orientation.w = 1.0, 0.83, 1.0

@@ -26,6 +26,7 @@ def test_which_nodes_run_for_which_robot():
         "twin_synchronizer",
         "physics_predictor",
         "virtual_sensor_publisher",
+        "virtual_lidar_publisher",
         "virtual_camera_publisher",
     ]
     assert names() == ["simulated_robot", *twin, "command_script"]
@@ -36,13 +37,14 @@ def test_which_nodes_run_for_which_robot():
 
 
 @needs_icub
-def test_a_robot_without_cameras_needs_nobody_to_play_them():
-    assert "virtual_camera_publisher" not in names(robot_description=str(ICUB / "icub.urdf"))
+def test_a_robot_without_cameras_or_lidars_needs_nobody_to_play_them():
+    there = names(robot_description=str(ICUB / "icub.urdf"))
+    assert "virtual_camera_publisher" not in there and "virtual_lidar_publisher" not in there
 
 
 def test_lidars_see_a_world_only_where_there_is_one():
     def world(**options):
-        return parameters("virtual_sensor_publisher", **options)["world"]
+        return parameters("virtual_lidar_publisher", **options)["world"]
 
     assert world() == world(simulator="gazebo") == "humanoid_world.sdf"
     assert world(world="mine.sdf") == world(simulator="none", world="mine.sdf") == "mine.sdf"

@@ -38,11 +38,16 @@ def parser() -> argparse.ArgumentParser:
 def _add_sensor_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     fit = commands.add_parser("fit-sensor", help="the profile of a sensor from a recording of it at rest")
     fit.description = (
-        "Fit noise to an IMU, lidar, force sensor or magnetometer that was recorded at rest (docs/sensors.md)."
+        "Fit noise to an IMU, lidar, force sensor, magnetometer or joint states that were recorded at rest, or a camera's "
+        "figures to raw frames of an even light (docs/sensors.md)."
     )
     fit.add_argument("bag", metavar="BAG", help="rosbag2: a folder, an .mcap or a .db3")
     fit.add_argument("topic", metavar="TOPIC")
     fit.add_argument("--write", metavar="NAME.yaml", default="", help="write the profile")
+    fit.add_argument(
+        "--dark", metavar="TOPIC=SECONDS", action="append", default=[],
+        help="dark frames of a camera and their exposure; give two exposures for the dark current",
+    )  # fmt: skip
     study = commands.add_parser("fusion-study", help="what each of a robot's sensors adds to a fused estimate")
     study.description = "Run an estimator over simulated runs with several sets of sensors (docs/sensors.md)."
     study.add_argument("config", metavar="CONFIG.yaml", help="or the name of one of the package's (fusion_study.yaml)")
@@ -102,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if a.command == "fit-sensor":
             from digital_twin.cli.fit_sensor import fit_sensor
 
-            fit_sensor(a.bag, a.topic, a.write)
+            fit_sensor(a.bag, a.topic, a.write, a.dark)
             return 0
         if a.command == "fusion-study":
             from digital_twin.cli.fusion_study import fusion_study

@@ -34,6 +34,7 @@ STATUS_TOPICS = (
     "bag",
     "prediction",
     "sensor",
+    "lidar",
     "camera",
     "drift",
     "gait",

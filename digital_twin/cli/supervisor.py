@@ -55,10 +55,12 @@ class Supervisor:
             self._start(child)
 
     def _start(self, child: Child) -> None:
-        # A session of its own: a terminal's Ctrl-C is for us, and we tell the nodes.
+        # A group of its own: a terminal's Ctrl-C is for us, and we tell the nodes. A session of its own would be one to
+        # the scheduler too (autogroups), and none would yield to another.
         child.process = subprocess.Popen(
             child.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", env=self._environment, start_new_session=True,
+            errors="replace", env=self._environment, preexec_fn=os.setpgrp,
+
         )  # fmt: skip
         reader = threading.Thread(target=self._read, args=(child, child.process), daemon=True)
         reader.start()
@@ -142,8 +144,7 @@ def why(code: int) -> str:
 
 def command(spec: NodeSpec, namespace: str, config: str) -> list[str]:
     """How to start a node of the package as a process; the user's config comes last, so it wins."""
-    out = ["nice", "-n", str(spec.nice)] if spec.nice else []
-    out += [sys.executable, "-m", f"digital_twin.nodes.{spec.name}", "--ros-args"]
+    out = [sys.executable, "-m", f"digital_twin.nodes.{spec.name}", "--ros-args"]
     if namespace.strip("/"):
         out += ["-r", f"__ns:=/{namespace.strip('/')}"]
     for name, value in spec.parameters.items():

@@ -1,7 +1,7 @@
 """virtual_camera_publisher: what should the robot's cameras see?
 
 Follows virtual/joint_states, virtual/odom and virtual/pose, and publishes virtual/camera/NAME/image_raw, camera_info and
-depth/image_rect of every camera in the robot's URDF. A process of its own, and niced: images never delay anything else.
+depth/image_rect of every camera in the robot's URDF. A process of its own, which yields to all others: images delay nothing.
 While nobody listens nothing is read and nothing is rendered.
 """
 
@@ -47,7 +47,7 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
         self._twin = TwinState(self, robot.model)
         self._stopped = False
         self._worker = CameraWorker(
-            self, self._twin, scene, self._views, depth_16=s.depth == "16UC1", shadows=s.shadows, nice=s.nice
+            self, self._twin, scene, self._views, depth_16=s.depth == "16UC1", shadows=s.shadows
         )
         if self._views:
             self._worker.start()
@@ -103,7 +103,7 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings)
+    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings, yields=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from digital_twin.core.sensors.rendering import Renderer
 from digital_twin.ros.camera_topics import CameraTopics
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.twin_state import TwinState
+from digital_twin.ros.yielding import yield_to_others
 
 NS = 1_000_000_000
 LONGEST_GAP_NS = NS  # after more, nobody looked meanwhile, or the twin had stopped
@@ -70,11 +70,10 @@ class CameraWorker(threading.Thread):
         *,
         depth_16: bool = False,
         shadows: bool = False,
-        nice: int = 0,
     ) -> None:
         super().__init__(name="cameras", daemon=True)
         self._node, self._state, self._scene, self._views = node, state, scene, views
-        self._depth_16, self._shadows, self._nice = depth_16, shadows, nice
+        self._depth_16, self._shadows = depth_16, shadows
         self._held: list[tuple[int, Callable[[], None]]] = []
         self._stopped = threading.Event()
         self.problem = self.backend = ""
@@ -89,8 +88,7 @@ class CameraWorker(threading.Thread):
 
     def run(self) -> None:
         """Until stopped, or until nothing can be rendered."""
-        # On Linux this is the thread's own, and of those that the renderer starts: the executor stays quick.
-        os.nice(self._nice)
+        yield_to_others()
         while not self._state.fresh.wait(0.1) and not self._stopped.is_set():
             pass
         if self._stopped.is_set():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from digital_twin.robots import Robot
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.prediction_topics import PredictionTopics
 from digital_twin.ros.wrecks import keep_wreck
+from digital_twin.ros.yielding import yield_to_others
 from digital_twin.settings import PredictorSettings
 
 CATCH_UP = 0.4  # [s]
@@ -107,7 +107,7 @@ class ForecastWorker:
     # In the worker's thread
 
     def _run(self) -> None:
-        os.nice(self._settings.nice)  # of this thread alone: callbacks are answered at once, simulations yield
+        yield_to_others()
         rate, each = self._settings.rate, self._settings.ensemble_rate
         next_forecast = next_ensemble = time.monotonic()
         done_ns = -1

@@ -31,6 +31,7 @@ from digital_twin.ros.journal import Journal, key_of
 from digital_twin.ros.labelled import LabelledWriter
 from digital_twin.ros.parameters import declare
 from digital_twin.ros.qos import INTERNAL
+from digital_twin.ros.yielding import yield_to_others
 
 S = TypeVar("S")
 STATUS_PERIOD = 0.5
@@ -208,13 +209,18 @@ def _text(value: object) -> str:
 # Running a node as a process
 
 
-def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
-    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr."""
+def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, yields: bool = False) -> None:
+    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr.
+
+    `yields`: it takes long and nobody waits for it, so it runs when nobody else wants to.
+    """
     if "--help" in sys.argv or "-h" in sys.argv:
         print(_help(name, settings))
         return
     stop = _Stop()
     _end_with_parent()
+    if yields:
+        yield_to_others()
     code = 0
     node = None
     try:

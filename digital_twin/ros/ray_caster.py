@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -26,8 +27,9 @@ class RayCaster:
         kind, self._write = scanner_topic(scanner, node.frame(scanner.spec.frame))
         self._topic = f"virtual/{scanner.spec.topic}"
         self._send = node.talk(kind, self._topic, SENSOR_OUT)
-        self._jobs: queue.Queue[SweepJob] = queue.Queue(1)
-        threading.Thread(target=self._run, name=f"rays of {self.name}", daemon=True).start()
+        self._jobs: queue.Queue[SweepJob | None] = queue.Queue(1)
+        self._thread = threading.Thread(target=self._run, name=f"rays of {self.name}", daemon=True)
+        self._thread.start()
 
     def take(self, job: SweepJob) -> None:
         """A sweep to be cast; left out when there is still another to begin with."""
@@ -36,10 +38,16 @@ class RayCaster:
         except queue.Full:
             self.behind += 1
 
+    def end(self) -> None:
+        """Finish the sweep under way, and stop."""
+        with contextlib.suppress(queue.Empty):
+            self._jobs.get_nowait()
+        self._jobs.put(None)
+        self._thread.join(5.0)
+
     def _run(self) -> None:
         topic = self._node.resolve_topic_name(self._topic)
-        while True:
-            job = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
             # A sweep's noise depends on its own number alone, so one that nobody hears need not be cast.
             if not self._node.context.ok() or not self._node.count_subscribers(topic):
                 continue

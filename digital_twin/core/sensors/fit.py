@@ -125,20 +125,24 @@ class RangeFit:
 
 
 def fit_ranges(ranges: Array, step: float) -> RangeFit:
-    """Fit range noise to scans (n, rays) [m] of a scene at rest, `step` [rad] apart; what did not return is not finite.
+    """Fit range noise to scans (n, rays) or sweeps of lines (n, lines, rays) [m] of a scene at rest, `step` [rad] apart.
+
+    What did not return is not finite.
 
     Incidence is taken from the mean ranges of neighbours; edges and rays that seldom return are left out.
 
     Raises:
         FitError: when there are too few scans or rays.
     """
-    n = len(ranges)
+    n, rays = len(ranges), ranges.shape[-1]
+    ranges = ranges.reshape(n, -1)
     if n < 20:
         raise FitError(f"{n} scans are too few; at least 20 are needed")
     there = np.isfinite(ranges)
     count = there.sum(axis=0)
     mean = np.where(there, ranges, 0.0).sum(axis=0) / np.maximum(count, 1)
-    tangent, plain = _incidence(mean, step)
+    lines = [_incidence(line, step) for line in mean.reshape(-1, rays)]
+    tangent, plain = np.concatenate([line[0] for line in lines]), np.concatenate([line[1] for line in lines])
     used = plain & (count > 0.8 * n) & (tangent < 2.0)
     if used.sum() < 20:
         raise FitError(f"{int(used.sum())} rays meet a plain surface often enough; at least 20 are needed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +121,44 @@ def fit_magnetometer(stamps_ns: Array, values: Array) -> Fitted:
     return Fitted("magnetometer", parameters, {"white_noise": f.white, "timing.dropout": s.dropout}, s.notes)
 
 
+def fit_encoders(stamps_ns: Array, position: Array, effort: Array) -> Fitted:
+    """An EncoderProfile from joints at rest: positions [rad] and torques [N m] (n, j), NaN where there is none.
+
+    Raises:
+        FitError: when neither positions nor torques vary.
+    """
+    known = np.isfinite(effort).all(axis=0)
+    s = regular(stamps_ns, np.column_stack([position, effort[:, known]]))
+    n = position.shape[1]
+    parameters: dict[str, Any] = {"timing": _timing(s)}
+    estimates, notes, root = {"timing.dropout": s.dropout}, list(s.notes), 1.0 / math.sqrt(s.dt)
+    for prefix, x in (("", s.values[:, :n]), ("torque_", s.values[:, n:])):
+        moving = x[:, np.ptp(x, axis=0) > 0.0]
+        if not moving.shape[1]:
+            notes.append(f"{'torques' if prefix else 'positions'} do not vary: their noise is below their resolution")
+            continue
+        f = fit_noise(moving, s.dt, instability=False)
+        noise = Estimate(f.white.value * root, f.white.low * root, f.white.high * root)
+        estimates[f"{prefix}noise"] = noise
+        parameters |= {f"{prefix}noise": _round(noise.value), f"{prefix}resolution": _round(f.step)}
+        if prefix:
+            estimates["torque_drift"] = f.walk
+            parameters["torque_drift"] = _round(f.walk.value)
+    if len(estimates) == 1:
+        raise FitError("nothing varies in this recording: the noise is below the resolution")
+    return Fitted("encoders", parameters, estimates, tuple(notes))
+
+
 def fit_scan(stamps_ns: Array, ranges: Array, angle_min: float, step: float, limits: tuple[float, float]) -> Fitted:
     """The range statistics of a LidarProfile from scans (n, rays) [m]; `limits`: its nearest and farthest range [m]."""
+    return fit_lines(stamps_ns, ranges[:, None, :], angle_min, step, limits, [0.0])
+
+
+def fit_lines(
+    stamps_ns: Array, ranges: Array, angle_min: float, step: float, limits: tuple[float, float],
+    elevations: Sequence[float],
+) -> Fitted:  # fmt: skip
+    """The same from sweeps of several lines (n, lines, rays) [m] at these elevations [rad]."""
     s = regular(stamps_ns, np.zeros((len(stamps_ns), 1)))
     f = fit_ranges(ranges, step)
     estimates = {
@@ -131,10 +167,10 @@ def fit_scan(stamps_ns: Array, ranges: Array, angle_min: float, step: float, lim
         "divergence": f.divergence,
         "dropout": f.dropout,
     }
-    rays = ranges.shape[1]
+    rays = ranges.shape[2]
     parameters = {
         "timing": _timing(s), "rays": rays, "angle_min": _round(angle_min),
-        "angle_max": _round(angle_min + step * (rays - 1)), "range_min": _round(limits[0]), "range_max": _round(limits[1]),
+        "angle_max": _round(angle_min + step * (rays - 1)), "elevations": [_round(e) for e in elevations], "range_min": _round(limits[0]), "range_max": _round(limits[1]),
     }  # fmt: skip
     whole = step * rays > 2.0 * math.pi - 0.5 * step
     if whole:
@@ -156,11 +192,3 @@ def _timing(s: Series) -> dict[str, float]:
 def _round(value: float) -> float:
     """Four digits: more than is known."""
     return float(f"{value:.4g}")
-
-
-VECTORS: dict[str, tuple[Callable[[Array, Array], Fitted], tuple[str, ...]]] = {
-    "sensor_msgs/msg/Imu": (fit_imu, ("angular_velocity", "linear_acceleration")),
-    "geometry_msgs/msg/WrenchStamped": (fit_wrench, ("wrench.force", "wrench.torque")),
-    "sensor_msgs/msg/MagneticField": (fit_magnetometer, ("magnetic_field",)),
-}
-SCAN = "sensor_msgs/msg/LaserScan"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
+from digital_twin.core.sensors.fit import Estimate
 
 CONFIDENCE = 2.576  # of a normal distribution: 99 %
 LINEAR_RANGE = 0.7  # of saturation, where the standard fits the gain
@@ -26,15 +27,6 @@ SETTLED = 0.05  # share of its shot noise that is left of a level where every pi
 
 class PhotonTransferError(TwinError):
     """The frames do not tell what is asked."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its 99 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
