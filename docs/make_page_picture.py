@@ -33,7 +33,7 @@ SIZE = (1250, 750)
 def main() -> None:
     """Run, pause, look."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "page.png"
-    rclpy.init(args=["--ros-args", "-p", "port:=0", "-p", "world:=humanoid_world.sdf"])
+    rclpy.init(args=["--ros-args", "-p", "port:=0", "-p", "yielding:=false", "-p", "world:=humanoid_world.sdf"])
     node = Dashboard()
     executor = make_executor()
     executor.add_node(node)

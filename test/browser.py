@@ -102,12 +102,15 @@ class Browser:
         return self.js("document.body ? document.body.innerText : ''") or ""
 
     def click(self, label):
-        """Press the button with this text."""
-        found = self.js(
-            f"(() => {{ const b = [...document.querySelectorAll('button, [role=tab]')].find(b => b.innerText.trim().startsWith({json.dumps(label)}));"
-            " if (b) b.click(); return !!b })()"
+        """Press what bears this text, with a mouse."""
+        place = self.until(
+            f"(() => {{ const all = [...document.querySelectorAll('body *')].filter(e => e.innerText && e.innerText.trim().startsWith({json.dumps(label)}));"
+            " const e = all[all.length - 1]; if (!e) return null; const r = e.getBoundingClientRect();"
+            " return r.width ? [r.x + r.width / 2, r.y + r.height / 2] : null })()",
+            f"something called {label}",
         )
-        assert found, f"no button {label}"
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def picture(self, path=None):
         """A screenshot as PNG bytes."""

@@ -37,7 +37,7 @@ T0 = 1_700_000_000 * 10**9
 @contextmanager
 def dashboard(**parameters):
     """A dashboard on a free port, and a client."""
-    with rig(Dashboard, **{"port": 0} | parameters) as r:
+    with rig(Dashboard, **{"port": 0, "yielding": False} | parameters) as r:
         yield r, r.nodes[0]
 
 
@@ -420,7 +420,7 @@ def test_a_port_in_use_costs_the_page_only(robot):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with rig(Dashboard, port=port) as r:
+        with rig(Dashboard, port=port, yielding=False) as r:
             d = r.nodes[0]
             r.listen(DiagnosticArray, "twin/dashboard_status")
             r.until(lambda: r.messages["twin/dashboard_status"], "its status")

@@ -276,7 +276,7 @@ def test_the_topic_and_service_tables_are_true():
         r.listen(CameraInfo, "virtual/camera/camera/camera_info")
         r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") > 0, "the cameras to listen")
         look(r.nodes[0])
-    with rig(Dashboard, port=0) as r:
+    with rig(Dashboard, port=0, yielding=False) as r:
         look(r.nodes[0])
     # It reads the status of whatever node there is.
     statuses = {row for row in real if row[0] == "dashboard" and row[1].endswith("_status") and row[3] == "in"}

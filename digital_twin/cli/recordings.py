@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from digital_twin.cli.page_arguments import add_dashboard, wants_dashboard
+from digital_twin.cli.page_arguments import add_dashboard, run_with_page, wants_dashboard
 
 Commands = Any  # argparse names the type of its subparsers for itself only
 
@@ -77,8 +77,7 @@ def run_recordings(a: argparse.Namespace) -> int:
 
 
 def _record(a: argparse.Namespace) -> int:
-    from digital_twin.cli.run import prepare_environment
-    from digital_twin.cli.supervisor import command
+    from digital_twin.cli.supervisor import command, prepare_environment
     from digital_twin.recording.recording import check_writable_folder
     from digital_twin.system import NodeSpec, check_parameter_file
 
@@ -100,12 +99,10 @@ def _replay(a: argparse.Namespace) -> int:
         from digital_twin.cli.replay import replay_fast
 
         return replay_fast(a)
-    from digital_twin.cli.run import Run, prepare_environment
     from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
     from digital_twin.options import Options
 
     with ctrl_c_is_ours(), Ending() as ending:
-        prepare_environment()
         options = Options(
             simulator="none",
             bag=a.bag,
@@ -115,7 +112,7 @@ def _replay(a: argparse.Namespace) -> int:
             dashboard=wants_dashboard(a),
             dashboard_port=a.dashboard_port,
         )
-        Run(options, ending, duration=0.0, headless=a.headless, report=a.report).execute()
+        run_with_page(options, ending, duration=0.0, headless=a.headless, report=a.report)
     return 0
 
 

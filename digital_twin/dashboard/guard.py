@@ -21,7 +21,7 @@ from typing import Any
 from digital_twin.core.errors import TwinError
 
 BIGGEST = 256 * 1024  # [bytes] of a message from a browser
-PING = 10.0  # [s] between signs of life, and how long one may take
+PING = 10.0  # [s] between signs of life; half of how long one may take
 BACKLOG = 64
 
 
@@ -117,7 +117,7 @@ class Guard:
             used.append(port)
             options |= {
                 "process_request": self._gate(options["process_request"]), "max_size": BIGGEST, "ping_interval": PING,
-                "ping_timeout": PING, "open_timeout": PING, "close_timeout": 1.0, "logger": _silent(),
+                "ping_timeout": 2 * PING, "open_timeout": PING, "close_timeout": 1.0, "logger": _silent(),
             }  # fmt: skip
             return original(self._counted(handler), sock=own, **options)
 

@@ -142,11 +142,11 @@ class Page:
             self._server.stop()
 
 
-def yield_to_others(nice: int) -> None:
-    """Make all threads of this process yield to other processes (Linux: niceness is each thread's own)."""
+def yield_to_others() -> None:
+    """Let all threads of this process run only while no other process wants to (Linux: each thread has its own policy)."""
     for task in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _sky() -> Any:

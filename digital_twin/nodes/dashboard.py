@@ -55,7 +55,6 @@ class Dashboard(TwinNode[DashboardSettings]):
         try:
             own = open_socket(s.host, s.port)
             self.url = self.guard.url(s.host, own.getsockname()[1])
-            self.get_logger().info(f"the page is at {self.url}")
             self._serve(own)
         except TwinError as e:
             if str(e) != self._trouble:
@@ -86,7 +85,9 @@ class Dashboard(TwinNode[DashboardSettings]):
         self.every(LOOK, self._look)
         self.every(WORDS, self._say)
         self.every(WALKING, self._walk)
-        yield_to_others(s.nice)
+        self.get_logger().info(f"the page is at {self.url}")
+        if s.yielding:
+            yield_to_others()
 
     def destroy_node(self) -> None:
         """Close the page first."""
