@@ -50,7 +50,7 @@ def main() -> None:
     node.page.actions.put(Action("pause"))
     spin(0.6)
     node.guard.open = 0
-    print(node.playhead.paused, len(node._past), node.loop.summary())
+
     twin.terminate()
     twin.wait(20)
     with Browser(1500, 900) as browser:
@@ -64,8 +64,7 @@ def main() -> None:
         for error in browser.errors:
             print(error, file=sys.stderr)
     image = Image.open(io.BytesIO(picture)).convert("RGB").resize(SIZE, Image.Resampling.LANCZOS)
-    image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
-    image.save(out.with_suffix(".rgb.png"), optimize=True)
+    image.save(out, optimize=True)
     sys.stdout.flush()
     os._exit(0)  # without rclpy's slow teardown
 

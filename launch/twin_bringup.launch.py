@@ -36,8 +36,6 @@ ARGUMENTS = [
     ("record", "false", "write a recording, or keep the last minute for snapshots", RECORD),
     ("dashboard", "true", "serve a live page for a browser", ("true", "false")),
     ("dashboard_port", "8090", "port of that page", None),
-    ("dashboard", "true", "serve a live page for a browser", ("true", "false")),
-    ("dashboard_port", "8090", "of that page", None),
     ("rviz", "false", "start RViz", ("true", "false")),
     ("headless", "false", "gazebo without its window", ("true", "false")),
 ]
