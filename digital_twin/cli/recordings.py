@@ -33,6 +33,9 @@ def add_recordings(commands: Commands) -> None:
         "--fast", action="store_true", help="in one process, as fast as it goes, the same bytes every time"
     )
     replay.add_argument("--recorded-order", action="store_true", help="fast: leave the journals of the nodes aside")
+    replay.add_argument(
+        "--forecasts", action="store_true", help="fast: make the forecasts again from what they started from"
+    )
     replay.add_argument("--write", metavar="FOLDER", default="", help="fast: write the outputs as a recording")
     replay.add_argument("--json", metavar="FILE", default="", help="fast: write what came of it")
     replay.add_argument("--config", metavar="FILE", default="", help="ROS parameter file with settings of the nodes")
