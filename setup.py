@@ -19,6 +19,8 @@ RUNTIME = [
     "rosbags>=0.11",
     "scipy>=1.11",
     "setuptools<80",
+    "viser>=1.1,<2",
+    "websockets>=15",
     "xacro>=2.0",
     "zstandard>=0.20",
 ]

@@ -13,7 +13,10 @@ RECORD = ("false", "true", "snapshots")
 
 @dataclass(frozen=True)
 class Options:
-    """What a user can choose at the start; the arguments of the launch file and of `digital-twin run`."""
+    """What a user can choose at the start; the arguments of the launch file and of `digital-twin run`.
+
+    dashboard_port: 0 stands for the node's own default.
+    """
 
     simulator: str = "mujoco"
     robot_description: str = ""
@@ -25,6 +28,8 @@ class Options:
     controller: str = "script"
     use_sim_time: bool = False
     record: str = "false"
+    dashboard: bool = False
+    dashboard_port: int = 0
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -34,6 +39,8 @@ class Options:
         ):
             if value not in allowed:
                 raise ConfigError(unknown(what, value, allowed))
+        if not 0 <= self.dashboard_port < 65536:
+            raise ConfigError(f"dashboard_port {self.dashboard_port} is out of range [1, 65535]")
         if self.bag and self.simulator != "none":
             raise ConfigError("a bag takes the place of the robot: use it with simulator none")
         if not all(part.isidentifier() for part in self.namespace.strip("/").split("/") if self.namespace.strip("/")):

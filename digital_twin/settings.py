@@ -53,6 +53,7 @@ class SynchronizerSettings(RobotSettings, SynchronizerConfig):
     now_rate: float = param(
         0.0, "of virtual/now/…, the state extrapolated to now; 0: none", unit="Hz", low=0, high=1000
     )
+    view_rate: float = param(30.0, "of virtual/view, for who shows the robot; 0: none", unit="Hz", low=0, high=200)
     publish_tf: bool = param(True, "publish map→odom, odom→base and base→base_footprint on /tf (needs tf2_msgs)")
 
 
@@ -189,6 +190,24 @@ class RecorderSettings(RobotSettings):
     recording: RecordingConfig = param(RecordingConfig)
 
 
+@dataclass(frozen=True)
+class DashboardSettings(RobotSettings):
+    """dashboard"""
+
+    world: str = param("", "path of an SDF world, or the name of one of the package's, that is drawn; empty: none")
+    host: str = param("127.0.0.1", "address that the page is served at; 0.0.0.0: at all of this machine's")
+    port: int = param(8090, "and its port; 0: any that is free", low=0, high=65535)
+    token: str = param(
+        "", "word that the page's address must hold; empty: none where only this machine can reach it, else one made up"
+    )
+    most_viewers: int = param(32, "pages open at a time", low=1, high=1000)
+    history: float = param(60.0, "for how long one can look back", unit="s", low=1, high=600)
+    yielding: bool = param(
+        True, "run only while nothing else wants to, once the page is there: it never holds up the twin, but on a machine "
+        "without time to spare its buttons come late",
+    )  # fmt: skip
+
+
 SETTINGS: dict[str, type] = {
     "physical_bridge": BridgeSettings,
     "twin_synchronizer": SynchronizerSettings,
@@ -200,4 +219,5 @@ SETTINGS: dict[str, type] = {
     "physics_predictor": PredictorSettings,
     "bag_player": BagPlayerSettings,
     "recorder": RecorderSettings,
+    "dashboard": DashboardSettings,
 }

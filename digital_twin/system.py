@@ -8,45 +8,32 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from digital_twin.cameras import robot_cameras
 from digital_twin.core.config import STANDARD_PARAMETERS, check_scalar, flatten, load_yaml
 from digital_twin.core.errors import ConfigError, unknown
+from digital_twin.node_spec import NodeSpec, common, page
 from digital_twin.options import Options
 from digital_twin.robots import load_robot, robot_sensors
 from digital_twin.settings import SETTINGS
 
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One node to run. Its executable and its module below digital_twin.nodes bear its name.
-
-    `once`: its end is an end, not a failure (a recording that was played).
-    """
-
-    name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    once: bool = False
+__all__ = ["NodeSpec", "check_parameter_file", "describe", "exists"]
 
 
 def describe(options: Options) -> list[NodeSpec]:
-    """The nodes to run: the recorder, the robot side, the twin.
+    """The nodes to run: the page (which is to be there first), the recorder, the robot side, the twin.
 
     Raises:
         ConfigError: when the options contradict each other or name a controller that is not there.
         DescriptionError: when the robot description cannot be read.
     """
-    sim_time = options.use_sim_time or bool(options.bag) or options.simulator == "gazebo"
-    robot = {
-        "robot_description": options.robot_description,
-        "robot_config": options.robot_config,
-        "use_sim_time": sim_time,
-    }
+    robot = common(options)
+    sim_time = robot["use_sim_time"]
     real = options.simulator == "none"
-    nodes: list[NodeSpec] = []
+    first = page(options)
+    nodes: list[NodeSpec] = [first] if first is not None else []
     if options.record != "false":
         nodes.append(NodeSpec("recorder", robot | {"continuous": options.record == "true"}))
     if options.simulator == "mujoco":

@@ -34,6 +34,8 @@ ARGUMENTS = [
     ("bag", "", "recording that plays the robot (with simulator:=none)", None),
     ("controller", "script", "who moves the robot", CONTROLLERS),
     ("record", "false", "write a recording, or keep the last minute for snapshots", RECORD),
+    ("dashboard", "true", "serve a live page for a browser", ("true", "false")),
+    ("dashboard_port", "8090", "port of that page", None),
     ("rviz", "false", "start RViz", ("true", "false")),
     ("headless", "false", "gazebo without its window", ("true", "false")),
 ]
@@ -55,7 +57,7 @@ def start(context, *_):
         simulator=value["simulator"], robot_description=value["robot_description"], robot_config=value["robot_config"],
         world=value["world"], namespace=value["namespace"].strip("/"), config=value["config"], bag=value["bag"],
         controller=value["controller"], use_sim_time=value["use_sim_time"] == "true",
-        record=value["record"],
+        record=value["record"], dashboard=value["dashboard"] == "true", dashboard_port=_port(value["dashboard_port"]),
     )  # fmt: skip
     if options.config:
         check_parameter_file(options.config)
@@ -70,6 +72,12 @@ def start(context, *_):
     if value["rviz"] == "true":
         actions += start_rviz(options, sim_time)
     return actions
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal():
+        raise TwinError(f"dashboard_port '{text}' is not a number")
+    return int(text)
 
 
 def twin_node(spec: NodeSpec, options: Options) -> Node:

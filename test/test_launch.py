@@ -53,7 +53,7 @@ def nodes(actions):
 def test_it_starts_the_nodes_of_the_description(arguments):
     options = {k: (v == "true" if k == "use_sim_time" else v) for k, v in arguments.items()}
     ours = [n.node_executable for n in nodes(started(**arguments)) if n.node_package == "digital_twin"]
-    assert ours == [s.name for s in describe(Options(**options))]
+    assert ours == [s.name for s in describe(Options(dashboard=True, **options))]
 
 
 def test_all_arguments_are_declared_with_their_choices():

@@ -8,7 +8,8 @@ import time
 import pytest
 from conftest import ICUB, REPOSITORY, needs_icub
 
-from digital_twin.cli.main import main
+from digital_twin.cli.main import main, parser
+from digital_twin.cli.page_arguments import wants_dashboard
 from digital_twin.cli.supervisor import Supervisor, command
 from digital_twin.core.errors import ConfigError, NodeError, TwinError
 from digital_twin.options import Options
@@ -61,6 +62,24 @@ def test_a_recorder_comes_first_and_only_a_whole_recording_is_waited_for():
     assert "wait_for_recorder" not in parameters("physical_bridge", record="true", simulator="none", bag="x")
 
 
+def test_the_page_comes_first_since_it_takes_longest_and_only_when_asked():
+    assert "dashboard" not in names()
+    assert names(dashboard=True)[0] == names(dashboard=True, record="true", simulator="none")[0] == "dashboard"
+    assert parameters("dashboard", dashboard=True) | {"world": "humanoid_world.sdf"} == parameters(
+        "dashboard", dashboard=True
+    ), "the simulated robot's world is drawn; no port: the node's own"
+    assert parameters("dashboard", dashboard=True, dashboard_port=99)["port"] == 99
+    assert parameters("dashboard", dashboard=True, simulator="none")["world"] == "", (
+        "around a real robot is whatever is there"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "there"), [([], True), (["--headless"], False), (["--headless", "--dashboard"], True), (["--no-dashboard"], False)])  # fmt: skip
+def test_who_looks_at_no_screen_gets_no_page_unasked(arguments, there):
+    for words in (["run"], ["replay", "bag"]):
+        assert wants_dashboard(parser().parse_args([*words, *arguments])) == there
+
+
 def parameters(node, **options):
     return next(n.parameters for n in describe(Options(**options)) if n.name == node)
 
@@ -86,6 +105,7 @@ def test_everybody_follows_one_time(options, sim_time):
         ({"controller": "joystick"}, "unknown controller 'joystick'"),
         ({"bag": "x"}, "use it with simulator none"),
         ({"namespace": "a b"}, "namespace 'a b'"),
+        ({"dashboard_port": 70000}, "dashboard_port 70000 is out of range"),
     ],
 )
 def test_options_that_make_no_sense(options, words):
@@ -181,7 +201,7 @@ def test_wrong_arguments(arguments):
 def test_help_teaches():
     done = subprocess.run([sys.executable, "-m", "digital_twin", "run", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for option in ("--simulator", "--bag", "--robot-description", "--robot-config", "--world", "--namespace", "--config", "--duration", "--headless", "--report"):  # fmt: skip
+    for option in ("--simulator", "--bag", "--robot-description", "--robot-config", "--world", "--namespace", "--config", "--duration", "--headless", "--report", "--dashboard-port"):  # fmt: skip
         assert option in done.stdout
     assert "examples:" in done.stdout
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from digital_twin import __version__
+from digital_twin.cli.page_arguments import add_dashboard, run_with_page, wants_dashboard
 from digital_twin.cli.recordings import add_recordings, run_recordings
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
@@ -78,6 +79,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument("--record", choices=RECORD, default="false", nargs="?", const="true",
                      help="write a recording; snapshots: only keep the last minute in memory")  # fmt: skip
+    add_dashboard(run)
     run.add_argument("--duration", metavar="S", type=_seconds, default=0.0, help="end after S seconds")
     run.add_argument("--headless", action="store_true", help="no status table")
     run.add_argument("--report", metavar="FILE.json", default="", help="write what was measured")
@@ -126,16 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     with ctrl_c_is_ours(), Ending() as ending:
-        # These imports take a second; Ctrl-C in the meantime is an end like any other.
-        from digital_twin.cli.run import Run, prepare_environment
-
-        prepare_environment()
+        # What follows takes a second to import; Ctrl-C in the meantime is an end like any other.
         options = Options(
             simulator=a.simulator or ("none" if a.bag else "mujoco"), robot_description=a.robot_description,
             robot_config=a.robot_config, world=a.world, namespace=a.namespace, config=a.config, bag=a.bag,
-            controller=a.controller, record=a.record,
+            controller=a.controller, record=a.record, dashboard=wants_dashboard(a),
+            dashboard_port=a.dashboard_port,
         )  # fmt: skip
-        Run(options, ending, duration=a.duration, headless=a.headless, report=a.report).execute()
+        run_with_page(options, ending, duration=a.duration, headless=a.headless, report=a.report)
     return 0
 
 

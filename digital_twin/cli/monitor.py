@@ -39,6 +39,7 @@ STATUS_TOPICS = (
     "drift",
     "gait",
     "recorder",
+    "dashboard",
 )
 # Of the latency the first second is not counted: nodes still find each other.
 WARM_UP_NS = 1_000_000_000

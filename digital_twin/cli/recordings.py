@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from digital_twin.cli.page_arguments import add_dashboard, run_with_page, wants_dashboard
+
 Commands = Any  # argparse names the type of its subparsers for itself only
 
 
@@ -31,10 +33,14 @@ def add_recordings(commands: Commands) -> None:
         "--fast", action="store_true", help="in one process, as fast as it goes, the same bytes every time"
     )
     replay.add_argument("--recorded-order", action="store_true", help="fast: leave the journals of the nodes aside")
+    replay.add_argument(
+        "--forecasts", action="store_true", help="fast: make the forecasts again from what they started from"
+    )
     replay.add_argument("--write", metavar="FOLDER", default="", help="fast: write the outputs as a recording")
     replay.add_argument("--json", metavar="FILE", default="", help="fast: write what came of it")
     replay.add_argument("--config", metavar="FILE", default="", help="ROS parameter file with settings of the nodes")
     replay.add_argument("--headless", action="store_true", help="no status table")
+    add_dashboard(replay)
     replay.add_argument("--report", metavar="FILE.json", default="", help="live-paced: write what was measured")
     _robot(replay)
 
@@ -74,8 +80,7 @@ def run_recordings(a: argparse.Namespace) -> int:
 
 
 def _record(a: argparse.Namespace) -> int:
-    from digital_twin.cli.run import prepare_environment
-    from digital_twin.cli.supervisor import command
+    from digital_twin.cli.supervisor import command, prepare_environment
     from digital_twin.recording.recording import check_writable_folder
     from digital_twin.system import NodeSpec, check_parameter_file
 
@@ -97,20 +102,20 @@ def _replay(a: argparse.Namespace) -> int:
         from digital_twin.cli.replay import replay_fast
 
         return replay_fast(a)
-    from digital_twin.cli.run import Run, prepare_environment
     from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
     from digital_twin.options import Options
 
     with ctrl_c_is_ours(), Ending() as ending:
-        prepare_environment()
         options = Options(
             simulator="none",
             bag=a.bag,
             robot_description=a.robot_description,
             robot_config=a.robot_config,
             config=a.config,
+            dashboard=wants_dashboard(a),
+            dashboard_port=a.dashboard_port,
         )
-        Run(options, ending, duration=0.0, headless=a.headless, report=a.report).execute()
+        run_with_page(options, ending, duration=0.0, headless=a.headless, report=a.report)
     return 0
 
 

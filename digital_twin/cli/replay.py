@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from digital_twin.cli.report import check_writable, write_report
 from digital_twin.core.config import flatten, load_yaml
 from digital_twin.recording.check import Agreement, Check, first_of
 from digital_twin.recording.folder import RecordingConfig
+from digital_twin.recording.forecast_replay import remake
 from digital_twin.recording.recording import Recording, check_writable_folder, free_name
 from digital_twin.recording.replay import Outcome, Replay
 from digital_twin.settings import SETTINGS
@@ -46,11 +48,17 @@ def replay_fast(a: argparse.Namespace) -> int:
         took = time.perf_counter() - begin
         agreement = check.result()
         notes = [*bag.notes, *outcome.notes]
+        remade = None
+        if a.forecasts:
+            task = progress.add_task("forecasts", total=1.0)
+            remade = remake(bag, replay.prefix, replay.robot, lambda share: progress.update(task, completed=share))
     result = summary(outcome, agreement, took, notes)
+    if remade is not None:
+        result["forecasts"] = asdict(remade)
     if a.json:
         write_report(result, a.json)
     print(in_words(result))
-    return 1 if outcome.exact and result["first_difference"] else 0
+    return 1 if (outcome.exact and result["first_difference"]) or (remade is not None and remade.different) else 0
 
 
 def settings_of(config: str) -> dict[str, dict[str, Any]]:
@@ -156,4 +164,9 @@ def in_words(r: dict[str, Any]) -> str:
         lines.append(f"all {same} outputs that were recorded came out the same, byte for byte")
     if extra:
         lines.append(f"{extra} outputs have no counterpart")
+    if "forecasts" in r:
+        f = r["forecasts"]
+        lines.append(
+            f"{f['same']} forecasts made again came out the same, {f['different']} differ{': ' if f['first'] else ''}{f['first']}"
+        )
     return "\n".join([*lines, *(f"note: {n}" for n in r["notes"])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -27,7 +27,11 @@ from digital_twin.system import check_parameter_file, describe
 class Run:
     """One run of the twin, from the first node's start to the last one's end."""
 
-    def __init__(self, options: Options, ending: Ending, *, duration: float, headless: bool, report: str) -> None:
+    def __init__(
+        self, options: Options, ending: Ending, *, duration: float, headless: bool, report: str,
+        page: subprocess.Popen[str] | None = None,
+    ) -> None:  # fmt: skip
+        """page: the live page's process, where it has been started already."""
         self.options, self.duration, self.report_path = options, duration, report
         self.robot = check(options, report)
         self.console = Console(stderr=True)
@@ -36,6 +40,8 @@ class Run:
         self.ending = ending
         nodes = describe(options)
         self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say)
+        if page is not None:
+            self.supervisor.adopt("dashboard", page)
         self.names = [spec.name for spec in nodes]
         self.restarts: dict[str, int] = defaultdict(int)
         self.usage: dict[str, dict[str, float]] = {}
@@ -164,9 +170,3 @@ def check(options: Options, report: str) -> Robot:
     if report:
         check_writable(report)
     return robot
-
-
-def prepare_environment() -> None:
-    """Loopback unless told otherwise; one thread for BLAS."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from digital_twin.core.errors import NodeError, TwinError
-from digital_twin.system import NodeSpec
+from digital_twin.node_spec import NodeSpec, page
+from digital_twin.options import Options
 
 BAD_START = 2  # exit code of a node that cannot start as it was told to
 GIVE_UP_AFTER = 5  # deaths within GIVE_UP_WITHIN seconds
@@ -41,27 +42,25 @@ class Supervisor:
     def __init__(self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None]) -> None:
         self.children = {spec.name: Child(spec, command(spec, namespace, config)) for spec in nodes}
         self._say = say
-        self._environment = os.environ | {
-            "DIGITAL_TWIN_SUPERVISOR": str(os.getpid()),
-            "PYTHONUNBUFFERED": "1",
-            "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
-            "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
-        }
         self._readers: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start all."""
+        """Start all but those that run already."""
         for child in self.children.values():
-            self._start(child)
+            if child.process is None:
+                self._start(child)
+            else:
+                self._listen(child)
+
+    def adopt(self, name: str, process: subprocess.Popen[str]) -> None:
+        """A node that was started before; see `start_page`."""
+        self.children[name].process = process
 
     def _start(self, child: Child) -> None:
-        # A group of its own: a terminal's Ctrl-C is for us, and we tell the nodes. A session of its own would be one to
-        # the scheduler too (autogroups), and none would yield to another.
-        child.process = subprocess.Popen(
-            child.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", env=self._environment, preexec_fn=os.setpgrp,
+        child.process = launch(child.command)
+        self._listen(child)
 
-        )  # fmt: skip
+    def _listen(self, child: Child) -> None:
         reader = threading.Thread(target=self._read, args=(child, child.process), daemon=True)
         reader.start()
         self._readers.append(reader)
@@ -127,6 +126,34 @@ class Supervisor:
                 _signal(p, signal.SIGKILL)
                 p.wait()
         self._settle()
+
+
+def launch(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a node's process."""
+    environment = os.environ | {
+        "DIGITAL_TWIN_SUPERVISOR": str(os.getpid()),
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+        "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
+    }
+    # A group of its own: a terminal's Ctrl-C is for us, and we tell the nodes. A session of its own would be one to
+    # the scheduler too (autogroups), and none would yield to another.
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
+        env=environment, preexec_fn=os.setpgrp,
+    )  # fmt: skip
+
+
+def start_page(options: Options) -> subprocess.Popen[str] | None:
+    """Start the live page, if there shall be one, before anything slow is imported: it loads while we do."""
+    spec = page(options)
+    return launch(command(spec, options.namespace, options.config)) if spec is not None else None
+
+
+def prepare_environment() -> None:
+    """Loopback unless told otherwise; one thread for BLAS."""
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:

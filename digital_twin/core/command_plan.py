@@ -5,10 +5,11 @@ Time is in integer nanoseconds; a command given at t acts from t + delay on.
 
 from __future__ import annotations
 
+import bisect
 import copy
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +54,30 @@ class CommandPlan:
         other = copy.copy(self)
         other._commands = self._commands.copy()
         return other
+
+    def to_plain(self, now_ns: int, code: Callable[[Array], Any]) -> dict[str, Any]:
+        """What matters of it from now on, as plain data; `code` makes such of an array."""
+        stamps = [c[0] for c in self._commands]
+        first = max(0, bisect.bisect_right(stamps, now_ns - self.delay_ns) - 1)
+        path = self._trajectory
+        return {
+            "plan": self.plan, "delay_ns": self.delay_ns, "trend": self._trend,
+            "commands": [[c[0], *map(code, c[1:])] for c in list(self._commands)[first:]],
+            "trajectory": None if path is None else [path.times.tolist(), code(path.position), code(path.velocity)],
+        }  # fmt: skip
+
+    @staticmethod
+    def from_plain(n: int, plain: dict[str, Any], read: Callable[[Any], Array]) -> CommandPlan:
+        """The opposite of `to_plain`. Raises ValueError, KeyError, TypeError when it is none."""
+        plan = CommandPlan(n, str(plain["plan"]), 0.0, float(plain["trend"]))
+        plan.delay_ns = int(plain["delay_ns"])
+        for stamp, *arrays in plain["commands"]:
+            position, velocity, effort = (read(x) for x in arrays)
+            plan._commands.append((int(stamp), position, velocity, effort))
+        if plain["trajectory"] is not None:
+            times, position, velocity = plain["trajectory"]
+            plan._trajectory = _Trajectory(np.array(times, dtype=np.int64), read(position), read(velocity))
+        return plan
 
     def last(self) -> Array | None:
         """The positions commanded last [rad] (n,), NaN where never; None: nothing was ever commanded."""

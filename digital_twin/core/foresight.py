@@ -1,8 +1,7 @@
 """What a forecast warns of: a fall, limits about to be met, the robot about to hit itself.
 
 A fall is a base that tilts beyond 30° or sinks by a third; its chance is the share of the ensemble that falls. Early
-signs are the capture point (Pratt, Carff, Drakunov, Goswami 2006) leaving the support, and the ZMP at its edge
-(Vukobratović, Borovac 2004).
+signs are the capture point leaving the support, and the ZMP at its edge.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.balance import capture_point, zero_moment_point
 from digital_twin.core.forecast_model import ForecastModel, Motion
 from digital_twin.core.forecaster import Forecast
 from digital_twin.core.prediction_config import ForesightConfig
@@ -23,7 +23,6 @@ from digital_twin.core.scene import SHAPE_GROUP
 
 FALLEN_TILT = math.radians(30.0)
 FALLEN_HEIGHT = 2.0 / 3.0
-GRAVITY = 9.81
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,9 @@ class Balance:
         support = np.concatenate(corners)
         root = 1  # the world's first child: the whole robot
         com, velocity = d.subtree_com[root], d.subtree_linvel[root]
-        height = max(float(com[2] - support[:, 2].mean()), 0.05)
-        capture = com[:2] + velocity[:2] * math.sqrt(height / GRAVITY)
-        a = np.zeros(3) if acceleration is None else acceleration
-        zmp = com[:2] - height / max(GRAVITY + float(a[2]), 1.0) * a[:2]
+        floor = float(support[:, 2].mean())
+        capture = capture_point(com, velocity, floor)
+        zmp = zero_moment_point(com, np.zeros(3) if acceleration is None else acceleration, floor)
         return inside(capture, support[:, :2]), inside(zmp, support[:, :2])
 
 

@@ -36,7 +36,7 @@ TOPICS = (
     "joint_states", "joint_commands", "imu/*", "feet/*", "external_pose", "odom", "scan", "physical/*", "virtual/*",
     "twin/*", "ground_truth/*", "/tf", "/tf_static", "/clock", "/diagnostics",
 )  # fmt: skip
-LEFT_OUT = ("virtual/camera/*", "twin/recorder_status")
+LEFT_OUT = ("virtual/camera/*", "virtual/view", "twin/recorder_status")
 MADE_BY_THE_TWIN = ("physical/", "virtual/", "twin/")
 
 

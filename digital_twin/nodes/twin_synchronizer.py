@@ -21,6 +21,7 @@ from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.ros.qos import INTERNAL
+from digital_twin.ros.view_topic import ViewTopic
 from digital_twin.ros.virtual_topics import MapTopics, StateTopics
 from digital_twin.settings import SynchronizerSettings
 
@@ -49,6 +50,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         self._details_out = self.talk_labelled("virtual/joint_details", labels)
         feet = [f"contact/{f.name}" for f in robot.config.feet]
         self._contacts_out = self.talk_labelled("virtual/contacts", [*feet, "initialised"])
+        self._view = ViewTopic(self, self._core, robot, s.view_rate)
         if s.now_rate > 0.0:
             self._now_out = StateTopics(self, "virtual/now", model.joint_names, model.base_frame)
             self.every(1.0 / s.now_rate, self._publish_now)
@@ -73,6 +75,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
                 def on_wrench(data: bytes, i: int = i, name: str = foot.name) -> None:
                     m = wrench.read(data)
                     self._core.heard(name, m.stamp_ns, self.now_ns())
+                    self._view.wrenches[i] = m.values
                     self._core.wrench(m.stamp_ns, i, m.values[:3])
 
                 self.listen(WrenchStamped, f"physical/{foot.wrench_topic}", on_wrench, INTERNAL)
@@ -87,6 +90,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             except ValueError:
                 self.tally.reject("external_pose", "quaternion")
                 return
+            self._view.seen = (m.stamp_ns, v[:7])
             self._core.external_pose(m.stamp_ns, v[:3], rotation, v[7:43].reshape(6, 6))
 
         self.listen(PoseWithCovarianceStamped, "physical/external_pose", on_pose, INTERNAL)
@@ -124,6 +128,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             self.tally.reject("physical/joint_states", "size")
             return
         self._core.heard("joint_states", m.stamp_ns, self.now_ns())
+        self._view.measured = q
         state = self._core.joints(m.stamp_ns, q, qd, effort)
         if state is None:
             return
@@ -150,6 +155,7 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
         self._state_out.publish(state)
         self._innovations_out(state.stamp_ns, lambda: self._core.innovations.latest)
         self._details_out(state.stamp_ns, lambda: self._core.joint_details(state))
+        self._view.offer(state)
         if state.stamp_ns >= self._next_pose_ns or state.stamp_ns < self._next_pose_ns - 1_000_000_000:
             self._next_pose_ns = state.stamp_ns + round(1e9 / self.settings.pose_rate)
             self._map_out.publish(self._core, state)

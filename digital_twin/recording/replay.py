@@ -27,6 +27,7 @@ from digital_twin.bags import Bag, namespace_of
 from digital_twin.core.errors import BagError, one_line
 from digital_twin.recording.identity import CONFIG, URDF
 from digital_twin.recording.typed import int64_multi_array
+from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.journal import FIELDS, key_of, topic_of
 from digital_twin.ros.offline import Bus, Offline, offline
 from digital_twin.system import exists
@@ -103,6 +104,11 @@ class Replay:
             self.notes.append(
                 "the journals of the nodes do not begin with the nodes; replayed in recorded order instead"
             )
+
+    @property
+    def robot(self) -> Robot:
+        """The robot of the recording. Raises TwinError."""
+        return load_robot(**self._robot)
 
     def _robot_settings(self, robot_description: str, robot_config: str) -> dict[str, str]:
         found = {"robot_description": robot_description, "robot_config": robot_config}

@@ -11,7 +11,9 @@ import numpy as np
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.command_plan import CommandPlan
+from digital_twin.core.config import to_plain
 from digital_twin.core.errors import TwinError
+from digital_twin.core.forecast_start import ForecastStart
 from digital_twin.core.forecaster import DivergedError, Forecast
 from digital_twin.core.foresight import Warning
 from digital_twin.core.governor import Governor
@@ -181,10 +183,12 @@ class ForecastWorker:
             self._node.get_logger().warning(said)
         return p.in_doubt(f, s)
 
-    def _try(self, s: State, fidelity: str, horizon: float = 0.0) -> Forecast | None:
-        """A forecast; None when it fails, which is counted, said and kept."""
+    def _try(self, s: State, fidelity: str, horizon: float = 0.0, *, told: bool = True) -> Forecast | None:
+        """A forecast; None when it fails, which is counted, said and kept. `told`: what it starts from is published."""
         with self.lock:
             plan = self.plan.copy()
+        if told:
+            self._out.start(lambda: self._start(s, plan, fidelity, horizon))
         try:
             return self.prediction.forecast(s, plan, fidelity, horizon)
         except DivergedError as e:
@@ -196,6 +200,11 @@ class ForecastWorker:
             self.failed["refused"] += 1
             self._node.say_once("error", str(e))
         return None
+
+    def _start(self, s: State, plan: CommandPlan, fidelity: str, horizon: float) -> ForecastStart:
+        f = self.prediction.forecaster
+        settings = to_plain(self._settings)
+        return ForecastStart(s, plan, fidelity, horizon, f.ground.normal, f.power_state, f.version, settings)
 
     def _spread(self, s: State) -> None:
         """An ensemble: spread, skill and warnings."""
@@ -218,7 +227,7 @@ class ForecastWorker:
         self._out.skill(s.stamp_ns, values)
         if self.fall and not last:
             self._node.get_logger().error(self.fall.text)
-        f = self._try(s, self.governor.fidelity)
+        f = self._try(s, self.governor.fidelity, told=False)
         self.warned = ([self.fall] if self.fall else []) + (p.warnings(f) if f else [])
         self._out.warnings(s.stamp_ns, self.warned)
         self.took["ensemble"].add(1000.0 * (time.perf_counter() - start))

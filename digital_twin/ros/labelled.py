@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from digital_twin.core.arrays import Array
-from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, align, pack_string, pad
+from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, MalformedError, align, pack_string, pad, read_string
 
 STAMP = ("stamp_sec", "stamp_nanosec")
 
@@ -38,6 +38,39 @@ class LabelledWriter:
             raise ValueError(f"expected {self._count} values, got shape {values.shape}")
         stamp = np.array(divmod(stamp_ns, 1_000_000_000), dtype="<f8")
         return self._head + stamp.tobytes() + np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+class LabelledReader:
+    """Reads messages that differ in stamp and numbers only: names are looked at when they change."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self.labels: tuple[str, ...] = ()
+
+    def read(self, data: bytes) -> tuple[int, Array]:
+        """Stamp [ns] and numbers (n,), which `labels` names. Raises MalformedError."""
+        if not self._head or not data.startswith(self._head):
+            self._learn(data)
+        n = len(self.labels) + len(STAMP)
+        if len(data) < len(self._head) + 8 * n:
+            raise MalformedError(f"{n} numbers do not fit")
+        values = np.frombuffer(data, "<f8", n, len(self._head))
+        if not np.isfinite(values[:2]).all():
+            raise MalformedError("the stamp is not finite")
+        return int(values[0]) * 1_000_000_000 + int(values[1]), values[2:]
+
+    def _learn(self, data: bytes) -> None:
+        if data[:4] != LITTLE_ENDIAN or len(data) < 12 or U32.unpack_from(data, 4)[0] != 1:
+            raise MalformedError("not one dimension of numbers, little endian")
+        text, end = read_string(data, 8)
+        begin = align(align(end, 4) + 16, 8)
+        names = text.split(",")
+        if tuple(names[:2]) != STAMP or len(data) < begin:
+            raise MalformedError("no stamp before the numbers")
+        (count,) = U32.unpack_from(data, align(end, 4) + 12)
+        if count != len(names):
+            raise MalformedError(f"{len(names)} names for {count} numbers")
+        self._head, self.labels = bytes(data[:begin]), tuple(names[2:])
 
 
 def labelled_stamp_ns(data: bytes) -> int:

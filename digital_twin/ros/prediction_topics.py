@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -14,6 +14,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.forecast_start import ForecastStart
 from digital_twin.core.forecaster import Forecast
 from digital_twin.core.foresight import Warning
 from digital_twin.core.skill import GROUPS, HORIZONS
@@ -35,6 +36,7 @@ class PredictionTopics:
         self._trajectory = node.talk(JointTrajectory, "virtual/prediction/joint_trajectory", INTERNAL)
         self._path = node.talk(Path, "virtual/prediction/path", INTERNAL)
         self._about = node.talk(String, "virtual/prediction/about", INTERNAL)
+        self._start = node.create_publisher(String, "virtual/prediction/start", INTERNAL)
         self._warnings = node.talk(DiagnosticArray, "virtual/prediction/warnings", INTERNAL)
         at = [f"@{round(1000 * h)}ms" for h in HORIZONS]
         self._spread = node.talk_labelled(
@@ -66,6 +68,11 @@ class PredictionTopics:
         self._trajectory(message)
         self._path(path)
         self._about(String(data=f"fidelity: {f.fidelity}; commands: {f.assumed}; model: {f.version}"))
+
+    def start(self, make: Callable[[], ForecastStart]) -> None:
+        """All that the next forecast starts from, for whoever wants to make it again; while nobody does, nothing."""
+        if self._start.get_subscription_count() > 0:
+            self._start.publish(String(data=make().text()))
 
     def spread(self, stamp_ns: int, half_widths: Array) -> None:
         """Half widths of the 90 % intervals (6, n + 6) at HORIZONS: joints [rad], base [m], [rad] in odom."""
