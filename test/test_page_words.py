@@ -1,6 +1,9 @@
 """The page's board and texts: latency by stamps, curves, verdicts in words, and nothing from topics taken for HTML."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from digital_twin.core.errors import TwinError
 from digital_twin.dashboard import words
 from digital_twin.dashboard.board import SERIES, Board, Said
 from digital_twin.dashboard.guard import Guard, is_local, open_socket
+from digital_twin.dashboard.plots import nice_range
 
 
 def test_latency_is_measured_by_stamps_in_any_order():
@@ -137,3 +141,23 @@ def test_a_port_in_use_is_said_with_what_to_do():
         open_socket("203.0.113.1", 0)
     with pytest.raises(TwinError, match="no address of this machine"):
         open_socket("no such host", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="not Linux")
+def test_all_threads_of_the_page_yield():
+    code = (
+        "import os, threading, pathlib; from digital_twin.dashboard.page import yield_to_others; stop = threading.Event(); "
+        "t = threading.Thread(target=stop.wait); t.start(); yield_to_others(); "
+        "print({os.sched_getscheduler(int(p.name)) for p in pathlib.Path('/proc/self/task').glob('*')} == {os.SCHED_IDLE}); stop.set()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_limits_of_curves_are_round_and_hold_all_that_is_finite():
+    assert nice_range(np.array([np.nan])) == (0.0, 1.0)
+    assert nice_range(np.array([0.2, 3.7, np.nan])) == (0.0, 4.0)
+    low, high = nice_range(np.array([41.0, 41.3]), floating=True)
+    assert 40.0 < low <= 41.0 and 41.3 <= high < 43.0
+    assert nice_range(np.array([-3.0, 1.0]))[0] <= -3.0
+    assert nice_range(np.zeros(3))[1] > 0.0

@@ -8,9 +8,10 @@ import time
 import pytest
 from conftest import ICUB, REPOSITORY, needs_icub
 
+from digital_twin.cli import page_arguments
 from digital_twin.cli.main import main, parser
 from digital_twin.cli.page_arguments import wants_dashboard
-from digital_twin.cli.supervisor import Supervisor, command
+from digital_twin.cli.supervisor import Supervisor, command, launch
 from digital_twin.core.errors import ConfigError, NodeError, TwinError
 from digital_twin.options import Options
 from digital_twin.system import NodeSpec, check_parameter_file, describe
@@ -252,6 +253,33 @@ def test_a_dead_node_is_started_again_at_once(tmp_path):
     finally:
         s.stop()
     assert s.pids() == {}
+
+
+def test_what_was_started_before_is_watched_and_not_started_twice():
+    said = []
+    s = Supervisor([NodeSpec("n")], "", "", lambda node, line: said.append(line))
+    s.children["n"].command = [sys.executable, "-c", "print('second')"]
+    early = launch([sys.executable, "-c", "import time; print('first', flush=True); time.sleep(60)"])
+    s.adopt("n", early)
+    s.start()
+    try:
+        wait(lambda: said == ["first"])
+        assert s.pids() == {"n": early.pid} and s.check() == []
+    finally:
+        s.stop()
+    assert early.poll() is not None
+
+
+def test_a_page_that_came_to_no_run_is_ended(monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        page_arguments, "start_page", lambda options: started.append(launch(["sleep", "60"])) or started[0]
+    )
+    with pytest.raises(TwinError, match="cannot read the robot description"):
+        page_arguments.run_with_page(
+            Options(robot_description="/no.urdf", dashboard=True), None, duration=0.0, headless=True, report=""
+        )
+    assert started[0].poll() is not None
 
 
 def test_a_node_that_keeps_dying_is_given_up_with_its_last_words(tmp_path):
