@@ -203,7 +203,7 @@ class DashboardSettings(RobotSettings):
     most_viewers: int = param(32, "pages open at a time", low=1, high=1000)
     history: float = param(60.0, "for how long one can look back", unit="s", low=1, high=600)
     yielding: bool = param(
-        True, "run only while nothing else wants to, once the page is there: it never holds up the twin, but on a machine "
+        True, "draw and serve only while nothing else wants to run: the page never holds up the twin, but on a machine "
         "without time to spare its buttons come late",
     )  # fmt: skip
 

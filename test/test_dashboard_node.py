@@ -233,7 +233,6 @@ def test_buttons_call_what_they_say(robot):
         s, notes = Services(r), []
         d.page.note = lambda text, level=0: notes.append((text, level))
         c = d._controls
-        c._say = d.page.note
         clients = (c._stop, c._enable, c._resync, c._inject, c._mend, c._parameters)
         r.until(lambda: all(x.service_is_ready() for x in clients), "the services")
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import queue
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,13 +138,6 @@ class Page:
         """Serve no more."""
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
-
-
-def yield_to_others() -> None:
-    """Let all threads of this process run only while no other process wants to (Linux: each thread has its own policy)."""
-    for task in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError, AttributeError):
-            os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _sky() -> Any:

@@ -16,7 +16,9 @@ from digital_twin.core.errors import TwinError
 from digital_twin.core.history import History, Playhead
 from digital_twin.dashboard.board import Board
 from digital_twin.dashboard.guard import Guard, open_socket
+from digital_twin.dashboard.painter import Painter
 from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.yielding import yield_to_others
 from digital_twin.settings import DashboardSettings
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Dashboard(TwinNode[DashboardSettings]):
     def _serve(self, own: socket.socket) -> None:
         # All that is slow to import comes after the port is open.
         try:
-            from digital_twin.dashboard.page import Page, yield_to_others
+            from digital_twin.dashboard.page import Page
         except ImportError as e:
             own.close()
             raise TwinError(f"the page needs viser ({e}): pip install viser") from e
@@ -79,19 +81,21 @@ class Dashboard(TwinNode[DashboardSettings]):
             self.get_logger().warning(what)
         title = f"Digital twin of {cast.robot.description.name or 'a robot'}"
         page.furnish(cast.figure, cast.rest, cast.world, title, [f.name for f in cast.robot.config.feet], s.history)
-        self._controls = PageControls(self, page.note)
+        self._controls = PageControls(self, self._note)
         self._feed = PageFeed(self, cast.robot, self.board, self._moment, self.get_namespace())
         self.page, self._trouble = page, ""
+        begin = yield_to_others if s.yielding else lambda: None
+        self._painter = Painter(begin)
         self.every(LOOK, self._look)
         self.every(WORDS, self._say)
         self.every(WALKING, self._walk)
         self.get_logger().info(f"the page is at {self.url}")
-        if s.yielding:
-            yield_to_others()
+        page.call_in_loop(begin)
 
     def destroy_node(self) -> None:
         """Close the page first."""
         if self.page is not None:
+            self._painter.close()
             self.page.close()
         super().destroy_node()
 
@@ -106,9 +110,16 @@ class Dashboard(TwinNode[DashboardSettings]):
         """Draw the moment at the playhead, if anybody looks."""
         shown = self.playhead.shown()
         if self.page is not None and self.page.viewers and shown is not None:
-            start = time.perf_counter()
-            self.page.show(shown[1])
-            self.loop.add(1000.0 * (time.perf_counter() - start))
+            self._painter.ask("moment", lambda: self._paint(shown[1]))
+
+    def _paint(self, moment: Moment) -> None:
+        start = time.perf_counter()
+        self.page.show(moment)
+        self.loop.add(1000.0 * (time.perf_counter() - start))
+
+    def _note(self, text: str, level: int) -> None:
+        """What came of something that was pressed."""
+        self._painter.ask("note", lambda: self.page.note(text, level))
 
     def _say(self) -> None:
         """Words and curves."""
@@ -121,8 +132,8 @@ class Dashboard(TwinNode[DashboardSettings]):
         if self._watched and not watched:
             self._show()
         if self._watched:
-            controls = self._controls
-            self.page.say(self.board, self._feed.latest, now, simulated=controls.simulated, gait=controls.gait)
+            there = {"simulated": self._controls.simulated, "gait": self._controls.gait}
+            self._painter.ask("words", lambda: self.page.say(self.board, self._feed.latest, now, **there))
 
     # What is pressed
 
@@ -141,10 +152,10 @@ class Dashboard(TwinNode[DashboardSettings]):
             "stop": controls.emergency_stop, "release": controls.release, "resync": controls.resync, "mend": controls.mend,
         }  # fmt: skip
         if a.name in simple:
-            page.note(f"{a.name} …", 1)
+            self._note(f"{a.name} …", 1)
             simple[a.name]()
         elif a.name == "fault":
-            page.note(f"{a.value} …", 1)
+            self._note(f"{a.value} …", 1)
             controls.fault(str(a.value))
         elif a.name == "walk":
             controls.walk(a.value)
@@ -164,7 +175,7 @@ class Dashboard(TwinNode[DashboardSettings]):
             self.playhead.pause()
         elif a.name == "pause":
             self.playhead.live()
-        page.time(self.playhead.paused)
+        self._painter.ask("time", lambda: page.time(self.playhead.paused))
         self._show()
 
     def _walk(self) -> None:
@@ -175,7 +186,7 @@ class Dashboard(TwinNode[DashboardSettings]):
             self._controls.tell()
         else:
             self._controls.walk(None)
-            self.page.stand_still()
+            self._painter.ask("stand", self.page.stand_still)
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """Who looks, and who was refused."""
