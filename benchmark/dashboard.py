@@ -130,11 +130,15 @@ def latencies(node: psutil.Process, seconds: float, turns: int) -> dict[str, flo
     monitor, executor = Monitor(own, load_robot()), make_executor()
     executor.add_node(own)
 
-    def window() -> Any:
+    def spin(seconds: float) -> None:
         end = time.monotonic() + seconds
-        monitor.latency = Recent(200_000)
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
+
+    def window() -> Any:
+        spin(1.0)  # what came while nobody took it
+        monitor.latency = Recent(200_000)
+        spin(seconds)
         return monitor.latency.summary()
 
     window()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 class Painter:
     """Does what it is asked, the oldest first; what is asked again before it was done is done once, the newer way.
 
-    Only this thread and that of the server yield. Those of the middleware must not: the twin's own writers would wait for
+    Only this thread and that of the server yield. Those of the middleware do not: the twin's own writers could wait for
     whatever lock one of them holds while it is kept from running.
     """
 

@@ -138,7 +138,7 @@ class Dashboard(TwinNode[DashboardSettings]):
     # What is pressed
 
     def _look(self) -> None:
-        """Do what was pressed."""
+        """Take what was pressed."""
         while self.page is not None:
             try:
                 action = self.page.actions.get_nowait()
@@ -148,9 +148,8 @@ class Dashboard(TwinNode[DashboardSettings]):
 
     def _do(self, page: Page, a: Action) -> None:
         controls = self._controls
-        simple = {
-            "stop": controls.emergency_stop, "release": controls.release, "resync": controls.resync, "mend": controls.mend,
-        }  # fmt: skip
+        simple = {"stop": controls.emergency_stop, "release": controls.release, "resync": controls.resync}
+        simple["mend"] = controls.mend
         if a.name in simple:
             self._note(f"{a.name} …", 1)
             simple[a.name]()
