@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
+from digital_twin.core.drift.config import DriftConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
@@ -163,6 +164,16 @@ class VirtualCameraSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
+class DriftSettings(RobotSettings, DriftConfig):
+    """drift_monitor"""
+
+    world: str = param(
+        "", "path of an SDF world, or the name of one of the package's, that scans are compared with; empty: they are not"
+    )
+    commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
+
+
+@dataclass(frozen=True)
 class RecorderSettings(RobotSettings):
     """recorder"""
 
@@ -192,6 +203,7 @@ SETTINGS: dict[str, type] = {
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
     "physics_predictor": PredictorSettings,
+    "drift_monitor": DriftSettings,
     "bag_player": BagPlayerSettings,
     "recorder": RecorderSettings,
 }

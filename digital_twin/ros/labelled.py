@@ -6,9 +6,10 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from digital_twin.core.arrays import Array
-from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, align, pack_string, pad
+from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, MalformedError, align, pack_string, pad
 
 STAMP = ("stamp_sec", "stamp_nanosec")
 
@@ -49,3 +50,21 @@ def labelled_stamp_ns(data: bytes) -> int:
     except (struct.error, ValueError):
         return 0
     return int(sec) * 1_000_000_000 + int(nanosec) if data[12:].startswith(STAMP[0].encode()) else 0
+
+
+def read_labelled(data: bytes) -> tuple[int, NDArray[np.float64]]:
+    """Stamp [ns] and values of labelled numbers, as a read-only view (n,).
+
+    Raises:
+        MalformedError: they are none.
+    """
+    try:
+        (n,) = U32.unpack_from(data, 8)
+        sizes = align(12 + n, 4)
+        (count,) = U32.unpack_from(data, sizes + 12)
+        numbers = np.frombuffer(data, "<f8", count, align(sizes + 16, 8))
+    except (struct.error, ValueError) as e:
+        raise MalformedError(str(e)) from e
+    if data[:4] != LITTLE_ENDIAN or count < 2 or not data[12:].startswith(STAMP[0].encode()):
+        raise MalformedError("no labelled numbers")
+    return int(numbers[0]) * 1_000_000_000 + int(numbers[1]), numbers[2:]

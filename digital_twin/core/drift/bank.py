@@ -1,0 +1,212 @@
+"""A bank of channels of one rhythm: from raw residuals to independent N(0, 1) scores.
+
+A residual's mean is a linear function of its features, its variance grows with a motion (`spread`), and what is left is
+autocorrelated. All three are learned while the robot is healthy, channel by channel, a little at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import solve_toeplitz
+from scipy.stats import norm
+
+from digital_twin.core.arrays import Array
+
+ORDER = 4  # of the autoregression that whitens
+LEAST = 200  # samples that a channel is learned from
+CLIP = 5.0  # of scores: one outlier is no change, two in a row may be
+LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no heavier than the normal's
+LENGTHS = (8, 25, 80, 250)  # of stretches whose means tell what the model leaves unexplained
+LAGS = 20
+
+
+@dataclass
+class Nominal:
+    """What is learned, of c channels.
+
+    mean (c, p), variance (c, 2), weights of the autoregression (c, ORDER), scale (c,), and allowance (c,): by how much
+    the mean of a stretch may differ from zero without any change, in standard deviations. left (c,): the largest
+    autocorrelation of the scores. good (c,): whether a channel can be judged. rate: samples a second.
+    """
+
+    mean: Array
+    variance: Array
+    weights: Array
+    scale: Array
+    allowance: Array
+    left: Array
+    good: Array
+    rate: float = 0.0
+    why: dict[str, str] = field(default_factory=dict)
+
+
+class Bank:
+    """Scores of c channels. `learn` while calibrating, `fit` piece by piece, then `score`.
+
+    Attributes:
+        names, units: of the channels. nominal: what was learned; None before.
+        scores: the last ones (c,), NaN where there is none, without clipping. sigma: standard deviations of residuals.
+    """
+
+    def __init__(self, names: Sequence[str], units: Sequence[str], features: int = 1) -> None:
+        self.names, self.units = list(names), list(units)
+        self._c, self._p = len(self.names), features
+        self.nominal: Nominal | None = None
+        self._rows: list[tuple[int, Array, Array, Array]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last samples, not what was learned."""
+        self._past = np.full((ORDER, self._c), np.nan)
+        self.scores = np.full(self._c, np.nan)
+        self.sigma = np.full(self._c, np.nan)
+
+    # Learning
+
+    def learn(self, stamp_ns: int, residual: Array, features: Array, spread: Array) -> None:
+        """A sample of a healthy robot: (c,), (c, p), (c,)."""
+        self._rows.append((stamp_ns, residual, features, spread))
+
+    def forget(self) -> None:
+        """Learn anew."""
+        self.nominal, self._rows = None, []
+        self.reset()
+
+    def fit(self) -> Iterator[None]:
+        """Learn from what was given, one channel a step; `nominal` is there at the end."""
+        c, rows = self._c, self._rows
+        out = Nominal(
+            np.zeros((c, self._p)), np.ones((c, 2)), np.zeros((c, ORDER)), np.ones(c), np.zeros(c), np.zeros(c),
+            np.zeros(c, dtype=bool),
+        )  # fmt: skip
+        if len(rows) > 1:
+            out.rate = (len(rows) - 1) * 1e9 / max(rows[-1][0] - rows[0][0], 1)
+        R = np.array([r for _, r, _, _ in rows]).reshape(-1, c)
+        F = np.array([f for _, _, f, _ in rows]).reshape(-1, c, self._p)
+        G = np.array([g for _, _, _, g in rows]).reshape(-1, c)
+        self._rows = []
+        yield
+        for i, name in enumerate(self.names):
+            why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i])
+            if why:
+                out.why[name] = why
+            out.good[i] = not why
+            yield
+        self.nominal = out
+        self.reset()
+
+    # Scoring
+
+    def score(self, residual: Array, features: Array, spread: Array) -> Array:
+        """Scores (c,) of a sample, clipped; NaN where a channel has none."""
+        m = self.nominal
+        if m is None:
+            return self.scores
+        self.sigma = np.sqrt(m.variance[:, 0] + m.variance[:, 1] * spread * spread)
+        u = (residual - (m.mean * features).sum(axis=1)) / self.sigma
+        self.scores = np.where(m.good, (u - (m.weights.T * self._past).sum(axis=0)) / m.scale, np.nan)
+        self._past = np.vstack([u, self._past[:-1]])
+        return np.clip(self.scores, -CLIP, CLIP)
+
+    def whiten(self, signature: Array, sigma: Array) -> Array:
+        """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
+        comes with the first row."""
+        m = self.nominal
+        if m is None:
+            return np.full_like(signature, np.nan)
+        u = signature / sigma
+        out = u.copy()
+        for lag in range(1, ORDER + 1):
+            out[lag:] -= m.weights[:, lag - 1] * u[:-lag]
+        return np.asarray(out / m.scale)
+
+
+def _fit_channel(out: Nominal, i: int, r: Array, F: Array, g: Array) -> str:
+    """Learn one channel; returns in words why it cannot be judged, or nothing."""
+    there = np.isfinite(r)
+    if there.sum() < LEAST:
+        return "too few readings"
+    r, F, g = r[there], F[there], g[there]
+    if np.ptp(r) == 0.0:
+        return "constant"
+    out.mean[i] = _mean(r, F)
+    e = r - F @ out.mean[i]
+    limit = 8.0 * max(float(np.median(np.abs(e))), 1e-12)
+    e = np.clip(e, -limit, limit)
+    out.variance[i] = _variance(e, g)
+    u = e / np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
+    out.weights[i] = _autoregression(u)
+    raw = (r - F @ out.mean[i]) / np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
+    x = raw[ORDER:] - sum(out.weights[i, k] * raw[ORDER - 1 - k : len(raw) - 1 - k] for k in range(ORDER))
+    out.scale[i] = _scale(x)
+    x = np.clip(x / out.scale[i], -CLIP, CLIP)
+    out.allowance[i] = _allowance(x)
+    out.left[i] = remaining(x)
+    return ""
+
+
+def _mean(r: Array, F: Array) -> Array:
+    """Least squares, features that never vary or are not there left out."""
+    scale = np.sqrt((F * F).mean(axis=0))
+    used = scale > 1e-9
+    out = np.zeros(F.shape[1])
+    A = F[:, used] / scale[used]
+    N = A.T @ A / len(r) + 1e-4 * np.eye(int(used.sum()))
+    out[used] = np.linalg.solve(N, A.T @ r / len(r)) / scale[used]
+    return out
+
+
+def _variance(e: Array, g: Array) -> Array:
+    """Of e: a + b g², both not negative, by least squares on squares weighted twice."""
+    y, x = e * e, g * g
+    total = max(float(y.mean()), 1e-18)
+    best = np.array([total, 0.0])
+    if float(np.ptp(x)) > 1e-12:
+        w = np.ones_like(y)
+        for _ in range(3):
+            A = np.column_stack([np.ones_like(x), x]) * w[:, None]
+            a, b = np.linalg.lstsq(A, y * w, rcond=None)[0]
+            if b <= 0.0:
+                return np.array([total, 0.0])
+            a = max(a, 0.05 * total)
+            best = np.array([a, b])
+            w = 1.0 / (a + b * x)
+    return best
+
+
+def _autoregression(u: Array) -> Array:
+    """Weights of the last ORDER values, by Yule and Walker's equations: always stable."""
+    v = u - u.mean()
+    r = np.array([v @ v, *(v[k:] @ v[:-k] for k in range(1, ORDER + 1))]) / len(v)
+    r[0] *= 1.0 + 1e-6
+    return np.asarray(solve_toeplitz(r[:-1], r[1:]))
+
+
+def _scale(x: Array) -> float:
+    """So large that no tail is heavier than the normal one."""
+    a = np.abs(x)
+    found = [float(np.quantile(a, level)) / float(norm.ppf(0.5 + level / 2)) for level in LEVELS]
+    return max(*found, 1e-9)
+
+
+def _allowance(x: Array) -> float:
+    """What the means of stretches exceed that chance would give them."""
+    worst = 0.0
+    for length in LENGTHS:
+        count = len(x) // length
+        if count < 4:
+            break
+        means = x[: count * length].reshape(count, length).mean(axis=1)
+        chance = float(norm.isf(0.5 / count)) / np.sqrt(length)
+        worst = max(worst, float(np.abs(means).max()) - chance)
+    return 1.2 * worst
+
+
+def remaining(x: Array) -> float:
+    """The largest autocorrelation of x at lags up to LAGS."""
+    v = x - x.mean()
+    power = max(float(v @ v), 1e-18)
+    return max(abs(float(v[k:] @ v[:-k])) / power for k in range(1, min(LAGS, len(v) - 1) + 1))
