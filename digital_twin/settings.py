@@ -168,7 +168,8 @@ class DriftSettings(RobotSettings, DriftConfig):
     """drift_monitor"""
 
     world: str = param(
-        "", "path of an SDF world, or the name of one of the package's, that scans are compared with; empty: they are not"
+        "",
+        "path of an SDF world, or the name of one of the package's, that scans are compared with; empty: they are not",
     )
     commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
 

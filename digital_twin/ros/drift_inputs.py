@@ -144,7 +144,15 @@ class DriftInputs:
         stands = tuple((self._loads > LOADED * self._weight).tolist())
         return self.monitor.base(
             BaseState(
-                m.stamp_ns, v[:3], rotation, v[43:46], v[46:49], v[7:43].reshape(6, 6), v[49:85].reshape(6, 6), stands, True
+                m.stamp_ns,
+                v[:3],
+                rotation,
+                v[43:46],
+                v[46:49],
+                v[7:43].reshape(6, 6),
+                v[49:85].reshape(6, 6),
+                stands,
+                True,
             )
         )
 

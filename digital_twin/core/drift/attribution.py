@@ -27,7 +27,8 @@ LEAST_GAIN = 8.0
 @dataclass(frozen=True)
 class Evidence:
     """The recent past: blocks, their scores (t, c) without clipping and standard deviations (t, c); which channels alarm
-    (c,); of the feet scores (u, 6 f) and which of them alarm."""
+    (c,); of the feet scores (u, 6 f) and which of them alarm; of joints whose readings jumped the score and by how much
+    [rad]."""
 
     blocks: list[Block]
     scores: Array
@@ -35,6 +36,7 @@ class Evidence:
     alarm: Mask
     feet: Array
     feet_alarm: Mask
+    leaps: dict[int, tuple[float, float]]
 
 
 class Attribution:
@@ -61,7 +63,7 @@ class Attribution:
         fitter.joints("friction", self._r.model.joint_names, torque, np.array(passive), lambda s: 1.0 + s)
         fitter.joints("motor", self._r.model.joint_names, tracking, -np.array(law), lambda s: 1.0 - s)
         yield
-        fitter.encoders(self._r.model.joint_names, tracking, parts["encoder"], np.array(stiff), e.blocks)
+        fitter.encoders(self._r.model.joint_names, tracking, parts["encoder"], np.array(stiff))
         delayed = np.zeros_like(x)
         delayed[:, tracking] = np.array(late)
         fitter.columns("delay", "", [delayed])
@@ -111,10 +113,17 @@ class _Fitter:
         return np.where(self._there & np.isfinite(white), white, 0.0)
 
     def _add(
-        self, kind: str, target: str, size: float, spread: float, gain: float, left: float, vector: tuple[float, ...] = ()
+        self,
+        kind: str,
+        target: str,
+        size: float,
+        spread: float,
+        gain: float,
+        left: float,
+        vector: tuple[float, ...] = (),
     ) -> None:
         margin = 1.96 * spread * max(1.0, math.sqrt(max(left, 0.0)))
-        explained = gain / max(self._total, 1e-9)
+        explained = gain / max(self._total, gain, 1e-9) if self._total > 0.0 else 0.0
         h = Hypothesis(kind, target, size, size - margin, size + margin, gain, explained, vector)
         self._found.append((gain - self._price * max(1, len(vector)), h, np.empty(0)))
 
@@ -132,25 +141,25 @@ class _Fitter:
                 left = float(((x[:, i] - theta * white[:, i]) ** 2).mean())
                 self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, left)
 
-    def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array, blocks: list[Block]) -> None:
+    def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array) -> None:
         """A joint's zero: a jump of its reading, and a torque that the set point does not explain from then on."""
         full = np.zeros_like(self._x)
         full[:, tracking] = stiff
         white = self._whiten(full)[:, tracking]
-        x, jumps = self._x[:, tracking], self._x[:, encoder]
-        raw = np.array([b.jump for b in blocks])
+        x = self._x[:, tracking]
         power, product = (white**2).sum(axis=0), (white * x).sum(axis=0)
-        at = np.abs(jumps).argmax(axis=0)
+        sigma = self._e.sigma[:, encoder].mean(axis=0)
         for i, name in enumerate(names):
-            leap = abs(float(jumps[at[i], i]))
-            gain = 0.5 * leap**2 if leap > 6.0 else 0.0
-            spread = abs(float(raw[at[i], i])) / max(leap, 1e-9)
-            size, left = float(raw[at[i], i]), 1.0
+            score, jump = self._e.leaps.get(i, (0.0, 0.0))
+            size, spread, gain, left = jump, abs(jump) / max(abs(score), 1e-9), 0.5 * score**2, 1.0
             if power[i] > 1e-9:
                 size = float(product[i] / power[i])
-                gain += 0.5 * float(product[i] ** 2 / power[i])
+                seen = 0.5 * float(product[i] ** 2 / power[i])
                 spread = 1.0 / math.sqrt(power[i])
                 left = float(((x[:, i] - size * white[:, i]) ** 2).mean())
+                # A zero that moved without a jump of the reading, or a jump of another size, is none.
+                missing = min(0.5 * ((size - jump) / sigma[i]) ** 2, 0.5 * seen) if sigma[i] > 0.0 else 0.0
+                gain = seen + gain - missing
             if gain > 0.0:
                 self._add("encoder", name, size, spread, gain, left)
 
@@ -183,7 +192,9 @@ class _Fitter:
             own = self._foot[:, [6 * i + a for a in axes]]
             mean = own.mean(axis=0)
             gain = 0.5 * len(own) * float(mean @ mean)
-            self._add(kind, name, float(np.linalg.norm(mean)), 1.0 / math.sqrt(len(own)), gain, 1.0, tuple(mean.tolist()))
+            self._add(
+                kind, name, float(np.linalg.norm(mean)), 1.0 / math.sqrt(len(own)), gain, 1.0, tuple(mean.tolist())
+            )
 
     def ranked(self) -> list[Hypothesis]:
         """The most likely first; none when too little is explained."""

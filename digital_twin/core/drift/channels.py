@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,8 +20,11 @@ class Channels:
             standard deviations of the last samples.
     """
 
-    def __init__(self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400) -> None:
-        self.name, self.bank = name, Bank(names, units, features)
+    def __init__(
+        self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
+        sizes: Array | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.bank = name, Bank(names, units, features, sizes)
         self.detectors: Detectors | None = None
         self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)
         self._plain = np.ones((len(self.bank.names), 1))
@@ -31,11 +34,14 @@ class Channels:
         """A healthy sample of a bank without features."""
         self.bank.learn(stamp_ns, residual, self._plain, self._still)
 
-    def watch(self, hours: float, share: float) -> None:
-        """Detectors for what was learned."""
+    def watch(self, hours: float, share: float) -> Iterator[None]:
+        """Make detectors for what was learned, a little at a time."""
         nominal = self.bank.nominal
         if nominal is not None and nominal.good.any():
-            self.detectors = Detectors(len(self.bank.names), max(nominal.rate, 1.0), hours, share, nominal.allowance)
+            self.detectors = Detectors(nominal, hours, share)
+            yield from self.detectors.rehearse(*self.bank.healthy)
+        c = len(self.bank.names)
+        self.bank.healthy = np.empty((0, c)), np.empty((0, c))
 
     def add(
         self, stamp_ns: int, residual: Array, features: Array | None = None, spread: Array | None = None,
@@ -48,11 +54,10 @@ class Channels:
         g = self._still if spread is None else spread
         scores = self.bank.score(residual, f, g)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
-        self.detectors.add(scores if judged else np.full_like(scores, np.nan))
+        self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect)
 
     def reset(self) -> None:
-        """Forget alarms and the past, not what was learned."""
-        self.bank.reset()
+        """Forget alarms, not what was learned."""
         self.recent.clear()
         if self.detectors is not None:
             self.detectors.reset()

@@ -6,12 +6,22 @@ run length (in samples) that each channel's detector may have between false alar
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
-from digital_twin.core.arrays import Array, Index
+from digital_twin.core.arrays import Array, Index, Mask
+from digital_twin.core.drift.bank import SHIFTS, STRONGEST, WINDOW, Nominal
 from digital_twin.core.drift.run_length import chi_square_threshold, cusum_threshold
 
-SHIFTS = (0.5, 1.0, 2.0, 4.0)  # for which CUSUMs are made; any shift between is within 1.8 of the best delay
+KINDS = ("step", "drift", "spread")
+PIECE = 10  # healthy samples that are gone through at a time
+SLOW = 5.0  # [s] of evidence, after which a change crept
+CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
+CHANCE = 1.15  # times as high as usual is chance
+LN2 = math.log(2.0)
+UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
 
 
@@ -24,23 +34,33 @@ class Cusum:
     """
 
     def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
-        """`allowance` (c,): by how much a mean may differ from zero without any change."""
-        self._allowance = np.zeros(channels) if allowance is None else allowance
+        """`allowance` (c, shifts): by how much a mean may differ from zero without any change."""
+        free = np.zeros((len(SHIFTS), 1)) if allowance is None else allowance.T
         k = np.array(SHIFTS) / 2.0
         # One run length is shared by two sides and all shifts.
         each = run_length * 2 * len(SHIFTS)
         self.thresholds = np.array([cusum_threshold(float(x), each) for x in k])
         self._h = self.thresholds[:, None, None]
-        self._k = k[:, None, None] + self._allowance
+        self._k = k[:, None, None] + free[:, None, :]
         self.sums = np.zeros((len(SHIFTS), 2, channels))
         self.since = np.zeros((len(SHIFTS), 2, channels), dtype=np.intp)
+        self.cap = CAP
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (shifts, 2, c) rose higher than those of
+        independent scores would: their tails are that much longer."""
+        k = np.array(SHIFTS) / 2.0
+        usual = np.array([max(cusum_threshold(float(x), samples / LN2), 0.5) for x in k])
+        found = highest.max(axis=1) * self.thresholds[:, None] / usual[:, None]
+        self._h = self._h * np.maximum(1.0, found / CHANCE)[:, None, :]
+        self.reset()
 
     def add(self, scores: Array) -> None:
-        """One row. A sum does not grow beyond two thresholds, so that it comes down soon when all is well again."""
+        """One row."""
         there = np.isfinite(scores)
         x = np.where(there, scores, 0.0)
         step = np.stack([x, -x]) - self._k
-        grown = np.where(there, np.clip(self.sums + step / self._h, 0.0, 2.0), self.sums)
+        grown = np.where(there, np.clip(self.sums + step / self._h, 0.0, self.cap), self.sums)
         self.since = np.where(grown > 0.0, self.since + 1, 0)
         self.sums = grown
 
@@ -60,6 +80,50 @@ class Cusum:
         return np.asarray(self.since.reshape(flat.shape)[best, np.arange(flat.shape[1])])
 
 
+class Directed:
+    """CUSUMs of likelihood ratios for a gain of something known: a motor that gives less of what it should, friction that
+    takes more. Sums of likelihood ratios have a run length of at least e^h, whatever the effect (Lorden 1971).
+
+    Attributes:
+        sums: (2, c), for gains up and down, in thresholds. since: (2, c) samples since each left zero.
+    """
+
+    def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
+        self._allowance = np.zeros(channels) if allowance is None else allowance
+        self.threshold = np.full(channels, math.log(max(2.0 * run_length, 2.0)))
+        self.sums = np.zeros((2, channels))
+        self.since = np.zeros((2, channels), dtype=np.intp)
+        self.cap = CAP
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
+        found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
+        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.reset()
+
+    def add(self, scores: Array, effect: Array) -> None:
+        """One row of scores, and what the change looked for would add to it (c,)."""
+        e = np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST)
+        product = np.nan_to_num(scores) * e
+        cost = 0.5 * e * e + self._allowance * np.abs(e)
+        step = np.where(np.isfinite(scores), np.stack([product - cost, -product - cost]), 0.0)
+        self.sums = np.clip(self.sums + step / self.threshold, 0.0, self.cap)
+        self.since = np.where(self.sums > 0.0, self.since + 1, 0)
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self.sums[:], self.since[:] = 0.0, 0
+
+    @property
+    def level(self) -> Array:
+        """In thresholds (c,)."""
+        return np.asarray(self.sums.max(axis=0))
+
+    def onset(self) -> Index:
+        """How many samples ago the gain seems to have changed (c,)."""
+        return np.asarray(self.since[self.sums.argmax(axis=0), np.arange(self.sums.shape[1])])
+
+
 class PageHinkley:
     """Page and Hinkley's test on means of blocks, against the mean of all blocks before: for means that creep.
 
@@ -76,7 +140,8 @@ class PageHinkley:
         self._reference = 0.5
         # The mean of before is itself uncertain, by 1 / memory of a block's variance.
         self._inflate = np.sqrt(1.0 + 1.0 / memory)
-        self.threshold = cusum_threshold(self._reference, 2.0 * run_length / block)
+        self.threshold = np.full(channels, cusum_threshold(self._reference, 2.0 * run_length / block))
+        self.cap = 1.1  # thresholds: it comes down slowly
         self._sum, self._count = np.zeros(channels), np.zeros(channels)
         self._filled = 0
         self.mean = np.zeros(channels)
@@ -98,10 +163,17 @@ class PageHinkley:
         beyond = np.sign(difference) * np.maximum(np.abs(difference) - self._allowance, 0.0)
         z = np.where(known, beyond * np.sqrt(self._block) / self._inflate, 0.0)
         step = (np.stack([z, -z]) - self._reference) / self.threshold
-        self.sums = np.clip(self.sums + np.where(known, step, 0.0), 0.0, 2.0)
+        self.sums = np.clip(self.sums + np.where(known, step, 0.0), 0.0, self.cap)
         self._blocks += 1
         calm = known & (self.level < 0.5)
         self.mean = np.where(calm, self.mean + difference / (self._memory + self._blocks), self.mean)
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
+        usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
+        found = highest.max(axis=0) * self.threshold / usual
+        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.reset()
 
     def reset(self) -> None:
         """Start from nothing."""
@@ -118,9 +190,12 @@ class PageHinkley:
 class ChiSquare:
     """Sums of squared scores over a moving window (NIS): for spreads that grow, whatever the mean does."""
 
-    def __init__(self, channels: int, window: int, run_length: float) -> None:
+    def __init__(self, channels: int, window: int, run_length: float, unrest: Array | None = None) -> None:
+        """`unrest` (c,): the largest mean square of a window while all was well, if it is more than it should be."""
         self._window = window
         self.threshold = np.full(channels, chi_square_threshold(window, run_length))
+        if unrest is not None:
+            self.threshold = np.maximum(self.threshold, UNREST * window * unrest)
         self._ring = np.zeros((window, channels))
         self._at = 0
         self.sum = np.zeros(channels)
@@ -152,43 +227,77 @@ class Detectors:
     """All of one bank's channels, with hysteresis: an alarm that began ends when every statistic has fallen clearly.
 
     Attributes:
-        alarm: (c,) of bool. kind: of each channel that has an alarm: "step", "drift" or "spread".
+        alarm: (c,) of bool.
     """
 
-    def __init__(
-        self, channels: int, rate: float, hours: float, share: float, allowance: Array, window: float = 0.5,
-        block: float = 2.0,
-    ) -> None:  # fmt: skip
-        """hours: between false alarms of the whole system, of which each channel has a `share`. rate: samples [1/s].
-        window [s] of the chi-square, block [s] of Page and Hinkley's means."""
+    def __init__(self, nominal: Nominal, hours: float, share: float, block: float = 2.0) -> None:
+        """hours: between false alarms of the whole system, of which each channel has a `share`. block [s] of Page and
+        Hinkley's means."""
+        c, rate = len(nominal.scale), max(nominal.rate, 1.0)
         self.run_length = hours * 3600.0 * rate
-        each = 3.0 * self.run_length / share  # three detectors share what a channel has
-        self.cusum = Cusum(channels, each, allowance)
-        self.creep = PageHinkley(channels, max(2, round(block * rate)), each, allowance)
-        self.spread = ChiSquare(channels, max(5, round(window * rate)), each)
-        self.alarm = np.zeros(channels, dtype=bool)
+        each = 4.0 * self.run_length / share  # four detectors share what a channel has
+        self.cusum = Cusum(c, each, nominal.allowance)
+        self.directed = Directed(c, each, nominal.directed_allowance)
+        self.creep = PageHinkley(c, max(2, round(block * rate)), each, nominal.allowance[:, 0])
+        self.spread = ChiSquare(c, max(5, round(WINDOW * rate)), each, nominal.unrest)
+        self.alarm = np.zeros(c, dtype=bool)
+        self._kind = np.zeros(c, dtype=np.intp)
+        self._slow = SLOW * rate
 
-    def add(self, scores: Array) -> None:
-        """One row."""
+    def add(self, scores: Array, effect: Array | None = None) -> None:
+        """One row of scores, and what the changes looked for would add to it (c,)."""
         for d in (self.cusum, self.creep, self.spread):
             d.add(scores)
+        if effect is not None:
+            self.directed.add(scores, effect)
         level = self.level
+        fresh = (level >= 1.0) & ~self.alarm
+        if fresh.any():
+            self._classify(fresh)
         self.alarm = (level >= 1.0) | (self.alarm & (level > HYSTERESIS))
+
+    def rehearse(self, scores: Array, effects: Array) -> Iterator[None]:
+        """Run over healthy scores (t, c) and the effects looked for, a little at a time, and heed how high sums rise."""
+        parts = (self.cusum, self.directed, self.creep)
+        highest = [np.zeros_like(d.sums) for d in parts]
+        for d in parts:
+            d.cap = np.inf
+        for i, (x, e) in enumerate(zip(scores, effects, strict=True)):
+            self.cusum.add(x)
+            self.directed.add(x, e)
+            self.creep.add(x)
+            highest = [np.maximum(h, d.sums) for h, d in zip(highest, parts, strict=True)]
+            if i % PIECE == PIECE - 1:
+                yield
+        for d, h, cap in zip(parts, highest, (CAP, CAP, 1.1), strict=True):
+            d.cap = cap
+            d.heed(h, max(len(scores), 10))
 
     def reset(self) -> None:
         """Start from nothing."""
-        for d in (self.cusum, self.creep, self.spread):
+        for d in (self.cusum, self.directed, self.creep, self.spread):
             d.reset()
         self.alarm[:] = False
+
+    def onset(self) -> Index:
+        """How many samples ago each channel seems to have changed (c,)."""
+        directed = self.directed.level > self.cusum.level
+        return np.asarray(np.where(directed, self.directed.onset(), self.cusum.onset()))
 
     @property
     def level(self) -> Array:
         """The highest of each channel, in thresholds (c,)."""
-        return np.asarray(np.maximum(np.maximum(self.cusum.level, self.creep.level), self.spread.level))
+        return np.asarray(self._levels().max(axis=0))
+
+    def _levels(self) -> Array:
+        step = np.maximum(self.cusum.level, self.directed.level)
+        return np.stack([step, self.creep.level, self.spread.level])
 
     def kind(self, channel: int) -> str:
-        """Which detector says most about a channel: "step", "drift" or "spread"."""
-        levels = [self.cusum.level[channel], self.creep.level[channel], self.spread.level[channel]]
-        if levels[0] >= 1.0:
-            return "step"
-        return ("step", "drift", "spread")[int(np.argmax(levels))]
+        """What kind of change a channel's alarm began with: "step", "drift" (it took long to show) or "spread"."""
+        return KINDS[self._kind[channel]]
+
+    def _classify(self, fresh: Mask) -> None:
+        kind = self._levels().argmax(axis=0)
+        slow = self.cusum.onset() > self._slow
+        self._kind = np.where(fresh, np.where((kind == 0) & slow, 1, kind), self._kind)

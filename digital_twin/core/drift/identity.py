@@ -1,7 +1,8 @@
 """The ordinary differences between a robot and its description, fitted to the calibration: masses, friction, rotors.
 
 Ridge regression about the description, each parameter by how far robots usually are from theirs. It makes residuals
-small; what identifies a new model is elsewhere.
+small; what identifies a new model is elsewhere. Samples are averaged first: the noise of accelerations would otherwise
+make masses and rotors seem smaller than they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from digital_twin.core.drift.dynamics import SIGN_SPEED, BodyDynamics
 from digital_twin.core.drift.sample import Block, finite
 
 MASS, FRICTION, ARMATURE, BIAS = 0.05, 1.0, 0.3, 3.0  # usual deviations: relative; of a constant [N m]
-ROBUST = 4.0
+AVERAGED = 10  # blocks
+MEANS = ("q", "qd", "qdd", "effort", "gyro", "accel", "turn_rate", "wrenches")
 
 
 class Differences:
@@ -23,24 +25,42 @@ class Differences:
         self._d = dynamics
         self._n, self._b = dynamics.model.n, len(dynamics.bodies)
         self._rows: list[tuple[Array, Array, Array, Array, Array, Array]] = []
+        self._open: list[Block] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, block: Block) -> None:
         """A sample of a healthy robot."""
-        b, d = block, self._d
-        if not finite(b) or np.isnan(b.wrenches.sum()) or np.isnan(b.effort.sum()):
+        if not finite(block) or np.isnan(block.wrenches.sum()) or np.isnan(block.effort.sum()):
             return
-        said = d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, b.wrenches, b.standing)
-        torque, base = d.mass_regressors(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate)
-        self._rows.append((b.effort - said.needed, said.base, torque, base, b.qd, b.qdd))
+        self._open.append(block)
+        if len(self._open) == AVERAGED:
+            means = {name: sum(getattr(b, name) for b in self._open) / AVERAGED for name in MEANS}
+            self._open = []
+            self._add(**means)
+
+    def _add(
+        self,
+        q: Array,
+        qd: Array,
+        qdd: Array,
+        effort: Array,
+        gyro: Array,
+        accel: Array,
+        turn_rate: Array,
+        wrenches: Array,
+    ) -> None:
+        d = self._d
+        said = d.balance(q, qd, qdd, gyro, accel, turn_rate, wrenches, (True,) * len(wrenches))
+        torque, base = d.mass_regressors(q, qd, qdd, gyro, accel, turn_rate)
+        self._rows.append((effort - said.needed, said.base, torque, base, qd, qdd))
 
     def apply(self) -> None:
         """Fit, and change masses, friction, damping and rotors of the dynamics."""
         if len(self._rows) < 50:
             return
-        n, b, d = self._n, self._b, self._d
+        d = self._d
         columns = [np.array(c) for c in zip(*self._rows, strict=True)]
         y = np.concatenate([columns[0], columns[1]], axis=1)  # (t, n + 6)
         A = np.concatenate([columns[2], columns[3]], axis=1)  # (t, n + 6, b)
@@ -54,7 +74,6 @@ class Differences:
         d.friction = np.maximum(d.friction + self._joint[:, 1], 0.0)
         d.damping = np.maximum(d.damping + self._joint[:, 2], 0.0)
         d.armature = np.maximum(d.armature + self._joint[:, 3], 0.0)
-        del n, b
 
     def _solve(self, y: Array, A: Array, own: Array, sigma: Array) -> tuple[Array, Array]:
         """Mass factors (b,) and what joints and base add of their own (t, n + 6): normal equations, the joints' own
@@ -68,7 +87,7 @@ class Differences:
         )  # fmt: skip
         eliminated = []
         for i in range(n + 6):
-            w = 1.0 / sigma[i] ** 2 / 10.0  # neighbouring samples are alike: ten tell as much as one
+            w = 1.0 / sigma[i] ** 2
             P = own[:, i] if i < n else np.ones((t, 1))
             S = w * P.T @ P + (np.diag(prior[i]) if i < n else np.eye(1) * 1e-6)
             C, v = w * P.T @ A[:, i], w * P.T @ y[:, i]

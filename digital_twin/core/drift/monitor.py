@@ -31,8 +31,8 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
-EVERY = 10  # blocks of which one is used to learn masses
 PIECE = 12  # blocks whose residuals are computed anew in one go
+LEAP = 6.0  # standard deviations that a reading jumps
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
 
 
@@ -60,7 +60,7 @@ class DriftMonitor:
         self._set_model(model)
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
-        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep)}
+        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes)}
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet))
         if self.lookahead is not None:
             self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units)
@@ -79,6 +79,7 @@ class DriftMonitor:
         self.since_ns: int | None = None
         self.attributed_ns: int | None = None
         self._next_ns = 0
+        self._leaps: dict[int, tuple[int, float, float]] = {}
         self.outside = 0
         self.now_ns = 0
 
@@ -126,9 +127,8 @@ class DriftMonitor:
         feet = values[: 6 * len(self._feet_names)]
         if len(feet) and np.isfinite(feet).any():
             self._take("feet", stamp_ns, feet)
-        block = self.sampler.sample(stamp_ns)
-        if block is not None:
-            self.now_ns = stamp_ns
+        for block in self.sampler.sample(stamp_ns):
+            self.now_ns = block.stamp_ns
             self._block(block)
 
     def pose(self, stamp_ns: int, position: Array, rotation: Array, covariance: Array) -> None:
@@ -169,8 +169,7 @@ class DriftMonitor:
             self.recalibrate()
             return
         self._blocks.append(block)
-        if len(self._blocks) % EVERY == 0:
-            self._differences.add(block)
+        self._differences.add(block)
         if (block.stamp_ns - self._start_ns) / NS >= self.config.calibration:
             self.phase, self._work = "learning", self._learn()
 
@@ -188,13 +187,9 @@ class DriftMonitor:
         self._range = (np.nanmin(asked, axis=0), np.nanmax(asked, axis=0), np.nanmax(np.nan_to_num(fast), axis=0))
         for bank in self.banks.values():
             yield from bank.bank.fit()
-        self._open()
-
-    def _open(self) -> None:
-        """Begin to watch."""
         channels = sum(int(b.bank.nominal.good.sum()) for b in self.banks.values() if b.bank.nominal is not None)
         for bank in self.banks.values():
-            bank.watch(self.config.false_alarm, 1.0 / max(channels, 1))
+            yield from bank.watch(self.config.false_alarm, 1.0 / max(channels, 1))
         self.streams.settle()
         self._blocks.clear()
         self.phase, self._work = "watching", None
@@ -226,6 +221,7 @@ class DriftMonitor:
         judged = self._inside(block)
         self.outside += not judged
         self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=judged)
+        self._note_leaps(block)
         alarm = any(bool(b.alarm.any()) for b in self.banks.values())
         if not alarm:
             self.since_ns = self._work = None
@@ -237,6 +233,16 @@ class DriftMonitor:
             self._next_ns = block.stamp_ns + round(self.config.attribute_every * NS)
             self._work = self._attribute(block.stamp_ns)
         self._step()
+
+    def _note_leaps(self, block: Block) -> None:
+        """Readings of joints that jumped, within the last half second or since there is an alarm."""
+        scores = np.nan_to_num(self.banks["body"].bank.scores[self.residuals.parts["encoder"]])
+        for i in np.flatnonzero(np.abs(scores) > LEAP):
+            if abs(scores[i]) > abs(self._leaps.get(int(i), (0, 0.0, 0.0))[1]):
+                self._leaps[int(i)] = block.stamp_ns, float(scores[i]), float(block.jump[i])
+        if self.since_ns is None:
+            old = block.stamp_ns - NS // 2
+            self._leaps = {i: leap for i, leap in self._leaps.items() if leap[0] > old}
 
     def _step(self) -> None:
         if self._work is not None:
@@ -272,7 +278,8 @@ class DriftMonitor:
         if count < 3:
             return None
         return Evidence(
-            blocks[-count:], scores[-count:], sigma[-count:], body.alarm.copy(), feet.since(begin)[0], feet.alarm.copy()
+            blocks[-count:], scores[-count:], sigma[-count:], body.alarm.copy(), feet.since(begin)[0], feet.alarm.copy(),
+            {i: leap[1:] for i, leap in self._leaps.items()},
         )  # fmt: skip
 
     def _onset(self, now_ns: int) -> int:
@@ -281,7 +288,7 @@ class DriftMonitor:
         for bank in self.banks.values():
             d = bank.detectors
             if d is not None and d.alarm.any() and bank.bank.nominal is not None:
-                steps = int(d.cusum.onset()[d.alarm].max())
+                steps = int(d.onset()[d.alarm].max())
                 earliest = min(earliest, now_ns - round(steps / max(bank.bank.nominal.rate, 1.0) * NS))
         return max(earliest, now_ns - round(self.config.evidence * NS))
 

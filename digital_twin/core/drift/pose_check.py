@@ -37,8 +37,10 @@ class PoseCheck:
         return self._turn @ base.position + self._shift, self._turn @ base.rotation
 
     def _at(self, stamp_ns: int) -> BaseState | None:
-        base = min(self._bases, key=lambda b: abs(b.stamp_ns - stamp_ns), default=None)
-        return None if base is None or abs(base.stamp_ns - stamp_ns) > 10_000_000 else base
+        for base in reversed(self._bases):
+            if base.stamp_ns <= stamp_ns + 2_500_000:
+                return base if stamp_ns - base.stamp_ns < 10_000_000 else None
+        return None
 
     def base(self, state: BaseState) -> None:
         """The base in odom."""

@@ -184,7 +184,9 @@ def squats_and_sways(script: ScriptConfig, model: RobotModel, stand: Array, seed
     """A script's own motions, in another order and at other speeds and sizes for every seed; begins at the stand."""
     rng = np.random.default_rng([seed, 11])
     steps = [s for s in script.steps if s.hold == "stand"]
-    for step in rng.permutation([s for s in script.steps if s.swing or s.cycle] * 4):  # type: ignore[call-overload]
+    moving = [s for s in script.steps if s.swing or s.cycle] * 4
+    for i in rng.permutation(len(moving)):
+        step = moving[i]
         period = step.period * rng.uniform(0.85, 1.4)
         swing: dict[str, Any] = {joint: rng.uniform(0.6, 1.0) * angle for joint, angle in step.swing.items()}
         steps.append(replace(step, period=period, seconds=float(rng.integers(1, 4)) * period, swing=swing))

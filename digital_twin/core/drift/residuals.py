@@ -23,6 +23,9 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 AXES = ("x", "y", "z")
 FEATURES = 3
 JITTER = 1e-3  # [s]
+STICK = 0.05  # [rad/s]; slower joints may stick
+SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
+FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
 
 
 class Residuals:
@@ -50,9 +53,16 @@ class Residuals:
         for i in range(self.parts["balance"].start + 3, self.parts["balance"].stop):
             self.units[i] = "N m"
         self._n = n
+        self.sizes = np.zeros(len(self.names))
+        self.sizes[self.parts["torque"]], self.sizes[self.parts["tracking"]] = FRICTION, -STRENGTH
+        self._sole: tuple[int, Array] | None = None
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:
-        """Residuals (c,), features of their mean (c, 3), the first of them 1, and what their spread grows with (c,)."""
+        """Residuals (c,), features of their mean (c, 3), and what their spread grows with (c,); blocks in order.
+
+        The first feature is 1. The second, of drives and torques, is what they give more or less of when a motor weakens
+        or friction grows. Of the gyro they are how fast the sole torques change: feet tilt on the ground.
+        """
         c, p = len(self.names), self.parts
         r, F, g = np.full(c, np.nan), np.zeros((c, FEATURES)), np.zeros(c)
         F[:, 0] = 1.0
@@ -64,11 +74,29 @@ class Residuals:
         r[p["encoder"]] = b.jump
         g[p["encoder"]] = np.nan_to_num(b.qd)
         speed = float(np.sqrt(np.mean(np.nan_to_num(b.qd) ** 2)))
-        for family in ("torque", "balance", "gyro", "accelerometer"):
+        for family in ("balance", "gyro", "accelerometer"):
             g[p[family]] = speed
+        # A joint that sticks takes any torque up to its friction.
+        g[p["torque"]] = np.exp(-((np.nan_to_num(b.qd) / STICK) ** 2))
+        F[p["torque"], 1] = np.nan_to_num(self.dynamics.passive(b.qd))
+        rates = self._sole_rates(b)
+        if len(rates):
+            F[p["gyro"], 1], F[p["gyro"], 2] = rates[0], rates[1:].sum(axis=0)
+            g[p["gyro"]] = np.abs(rates).sum(axis=0)
         if finite(b):
             self._dynamic(b, r)
         return r, F, g
+
+    def _sole_rates(self, b: Block) -> Array:
+        """How fast the torques on the soles change, smoothed [N m/s] (f, 3)."""
+        torques = np.nan_to_num(b.wrenches[:, 3:])
+        last, self._sole = self._sole, (b.stamp_ns, torques)
+        if last is None or not 0 < b.stamp_ns - last[0] < 100_000_000:
+            return np.zeros_like(torques)
+        dt = (b.stamp_ns - last[0]) * 1e-9
+        change = dt / (dt + SMOOTH) * (torques - last[1])
+        self._sole = b.stamp_ns, last[1] + change
+        return np.asarray(change / dt)
 
     def law(self, b: Block) -> Array:
         """Torques that the servos should give [N m] (n,)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 
 NS = 1_000_000_000
 MEMORY = 64  # readings of a stream among which that of a stamp is looked for
+INNER = 0.75  # of a sole, from its middle: a foot that is pushed further out may tilt
 STALE = 50_000_000  # [ns]; an older reading is not that of a sample
 
 
@@ -26,7 +28,7 @@ class Block:
 
     jump: readings against what was forecast one measurement earlier, the largest [rad]. command, command_rate, feed: set points in
     force [rad], how fast they change [rad/s], torque fed forward [N m]. turn_rate: change of the gyro [rad/s²].
-    wrenches: (f, 6). standing: which feet are loaded.
+    wrenches: (f, 6). standing: which feet lie flat under load.
     """
 
     stamp_ns: int
@@ -93,6 +95,8 @@ class Sampler:
         self._filter = JointFilter(n, joints.encoder_noise, joints.encoder_resolution, JointFilterConfig())
         self._weight = model.mass * 9.81
         self._sensed = [bool(f.wrench_topic) for f in robot.feet]
+        corners = [np.array(f.polygon) for f in robot.feet]
+        self._soles = [(c.min(axis=0), c.max(axis=0)) for c in corners]
         self.command = Command(n)
         self._joints: deque[tuple[int, Array, Array, Array, Array, Array]] = deque(maxlen=MEMORY)
         self._imu: deque[tuple[int, Array, Array]] = deque(maxlen=4 * MEMORY)
@@ -100,6 +104,7 @@ class Sampler:
         self._bases: deque[BaseState] = deque(maxlen=MEMORY)
         self._open: list[tuple[Array, ...]] = []
         self._end = 0
+        self._waiting: deque[int] = deque()
         self._gyro: tuple[int, Array] | None = None
         self._window: deque[tuple[int, tuple[Array, ...]]] = deque()
 
@@ -133,8 +138,24 @@ class Sampler:
         """The base in odom."""
         self._bases.append(state)
 
-    def sample(self, stamp_ns: int) -> Block | None:
-        """All of a stamp is there. A block, when its period is over."""
+    def sample(self, stamp_ns: int) -> list[Block]:
+        """Joints and base of a stamp are there. Blocks whose period is over: none, one, seldom more.
+
+        A stamp waits for the other sensors' readings of its moment, at most until the next one comes.
+        """
+        self._waiting.append(stamp_ns)
+        blocks = []
+        while self._waiting and (len(self._waiting) > 1 or self._complete(self._waiting[0])):
+            block = self._take(self._waiting.popleft())
+            if block is not None:
+                blocks.append(block)
+        return blocks
+
+    def _complete(self, stamp_ns: int) -> bool:
+        streams: list[Any] = [self._imu, *self._wrench]
+        return all(not s or s[-1][0] >= stamp_ns or stamp_ns - s[-1][0] > STALE for s in streams)
+
+    def _take(self, stamp_ns: int) -> Block | None:
         joints = _at(self._joints, stamp_ns)
         base = next((b for b in reversed(self._bases) if b.stamp_ns == stamp_ns), None)
         if joints is None or joints[0] != stamp_ns or base is None:
@@ -165,7 +186,7 @@ class Sampler:
         if len(self._open) == 1:
             means = list(self._open[0])
         else:
-            means = [sum(column) / len(self._open) for column in zip(*self._open, strict=True)]  # type: ignore[misc]
+            means = [np.mean(column, axis=0) for column in zip(*self._open, strict=True)]
         q, qd, qdd, _, effort, command, rate, feed, gyro, accel, wrenches, *base = means
         jumps = np.array([parts[3] for parts in self._open])
         jump = jumps[np.abs(np.nan_to_num(jumps)).argmax(axis=0), np.arange(self._n)]  # a mean would blur it
@@ -176,16 +197,24 @@ class Sampler:
         if self._gyro is not None:
             turn_rate = (gyro - self._gyro[1]) / max((stamp_ns - self._gyro[0]) / NS, 1e-4)
         self._gyro = stamp_ns, gyro
+        position, rotation, velocity, turn = base
         return Block(
-            stamp_ns, q, qd, qdd, jump, effort, command, rate, feed, gyro, accel, turn_rate, wrenches, *base,
-            standing=self._standing(wrenches),
+            stamp_ns, q, qd, qdd, jump, effort, command, rate, feed, gyro, accel, turn_rate, wrenches, position, rotation,
+            velocity, turn, self._standing(wrenches),
         )  # fmt: skip
 
     def _standing(self, wrenches: Array) -> tuple[bool, ...]:
-        """Which feet are loaded; all, where nothing is sensed."""
+        """Which feet lie flat: loaded, and not on an edge. All, where nothing is sensed."""
         if not any(self._sensed):
             return (True,) * self._k
-        return tuple(bool(w[2] > 0.25 * self._weight) for w in wrenches)
+        return tuple(self._flat(w, low, high) for w, (low, high) in zip(wrenches, self._soles, strict=True))
+
+    def _flat(self, w: Array, low: Array, high: Array) -> bool:
+        if not w[2] > 0.25 * self._weight:
+            return False
+        pressure = np.array([-w[4], w[3]]) / w[2]  # where the ground pushes, in the sole [m]
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        return bool((np.abs(pressure - middle) < INNER * half).all())
 
     @property
     def newest_base(self) -> BaseState | None:
@@ -231,6 +260,3 @@ def _at(stream: deque, stamp_ns: int):  # type: ignore[no-untyped-def, type-arg]
 def finite(block: Block) -> bool:
     """Whether joints and IMU are known, without which there is no dynamics."""
     return not any(math.isnan(float(x.sum())) for x in (block.q, block.qd, block.qdd, block.gyro, block.accel))
-
-
-FIELDS = tuple(f.name for f in fields(Block))

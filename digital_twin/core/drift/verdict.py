@@ -102,7 +102,11 @@ class Judge:
         nominal, d = c.bank.nominal, c.detectors
         which = [i for i, channel in enumerate(c.bank.names) if channel.startswith(family)]
         if d is None or nominal is None or not nominal.good[which].any():
-            why = sorted({nominal.why[c.bank.names[i]] for i in which if c.bank.names[i] in nominal.why}) if nominal else []
+            why = (
+                sorted({nominal.why[c.bank.names[i]] for i in which if c.bank.names[i] in nominal.why})
+                if nominal
+                else []
+            )
             return Status(name, OK, f"not judged: {', '.join(why) or m.phase}")
         level = d.level[which]
         worst = which[int(level.argmax())]
@@ -111,7 +115,7 @@ class Judge:
             "channels": int(nominal.good[which].sum()), "worst": c.bank.names[worst],
             "level_of_threshold": round(float(level.max()), 4),
             "autocorrelation_left": round(float(nominal.left[which].max()), 3),
-            "allowance_sigma": round(float(nominal.allowance[which].max()), 3),
+            "allowance_sigma": round(float(nominal.allowance[which, 0].max()), 3),
         }  # fmt: skip
         for i in sorted(alarms, key=lambda i: -d.level[i])[:5]:
             values[f"alarm/{c.bank.names[i]}"] = d.kind(i)
@@ -132,5 +136,9 @@ class Judge:
         if hypotheses:
             said.append(hypotheses[0].words)
         elif m.since_ns is not None:
-            said.append("something has changed; none of the hypotheses explains it" if m.attributed_ns else "something has changed")
+            said.append(
+                "something has changed; none of the hypotheses explains it"
+                if m.attributed_ns
+                else "something has changed"
+            )
         return "; ".join(said) or "it was not as expected a moment ago"
