@@ -12,14 +12,12 @@ from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
 from digital_twin.core.faults import parse_fault
 from digital_twin.core.rotation import quat_from_matrix
 from digital_twin.core.script import load_script
-from digital_twin.nodes.drift_monitor import DriftMonitorNode
+from digital_twin.nodes.drift_monitor import DriftMonitor
 from digital_twin.paths import find
 from digital_twin.recording.typed import typestore
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.labelled import LabelledWriter, read_labelled
 from digital_twin.ros.offline import Bus, offline
-
-DiagnosticStatusLevel = {0: "OK", 1: "WARN", 2: "ERROR"}
 
 
 class Wire:
@@ -41,8 +39,7 @@ class Wire:
         self._labelled = LabelledWriter([*feet, *names])
 
     def send(self, topic, data):
-        self.bus.publish(topic, data)
-        self.bus.settle()
+        self.bus.deliver(topic, data)
 
     def heard(self, stream, stamp, arrival):
         self.bus.advance(max(arrival, self.bus.now_ns))
@@ -79,17 +76,15 @@ class Wire:
 
 def play(robot, seconds, faults=(), **settings):
     """Run the node on a rehearsal; returns its messages on twin/drift and /diagnostics, each with its time [s]."""
-    bus = Bus()
-    heard = []
-    store = typestore()
+    heard, store = [], typestore()
 
-    def keep(topic):
-        kind = "diagnostic_msgs/msg/DiagnosticArray"
-        return lambda data: heard.append((bus.now_ns / 1e9, topic, store.deserialize_cdr(bytes(data), kind), bytes(data)))
+    def keep(topic, data):
+        if topic in ("twin/drift", "/diagnostics"):
+            message = store.deserialize_cdr(bytes(data), "diagnostic_msgs/msg/DiagnosticArray")
+            heard.append((bus.now_ns / 1e9, topic, message, bytes(data)))
 
-    for topic in ("twin/drift", "/diagnostics"):
-        bus.handlers[topic].append(keep(topic))
-    node = offline(DriftMonitorNode, bus, {"calibration": 4.0, "forecast_rate": 0.0} | settings)
+    bus = Bus(keep)
+    node = offline(DriftMonitor, bus, {"calibration": 4.0, "forecast_rate": 0.0} | settings)
     script = load_script(find("humanoid.yaml", "config/scripts"))
     motion = squats_and_sways(script, robot.model, robot.joints.stand, 1)
     rehearsal = Rehearsal(robot.model, robot.config, 1, lambda t: motion(t + 2.0), Wire(robot, bus))
@@ -159,7 +154,7 @@ def test_labelled_numbers_are_read_back():
 
 
 def test_services_and_bad_bytes_with_real_ros():
-    with rig(DriftMonitorNode, forecast_rate=0.0) as r:
+    with rig(DriftMonitor, forecast_rate=0.0) as r:
         r.listen(DiagnosticArray, "twin/drift")
         r.listen(DiagnosticArray, "twin/drift_status")
         reset = r.call(Trigger, "drift_monitor/reset")

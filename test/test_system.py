@@ -25,6 +25,7 @@ def test_which_nodes_run_for_which_robot():
         "twin_synchronizer",
         "physics_predictor",
         "virtual_sensor_publisher",
+        "drift_monitor",
         "virtual_camera_publisher",
     ]
     assert names() == ["simulated_robot", *twin, "command_script"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from std_srvs.srv import Trigger
 
-from digital_twin.core.drift.monitor import DriftMonitor
+from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.drift.verdict import Judge
 from digital_twin.core.world import load_world
 from digital_twin.paths import find
@@ -23,7 +23,7 @@ TELL, TELL_HARDWARE = 10, 20  # looks after which it is told even when it has no
 LEAST = 4  # looks between two messages
 
 
-class DriftMonitorNode(TwinNode[DriftSettings]):
+class DriftMonitor(TwinNode[DriftSettings]):
     """See the module."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class DriftMonitorNode(TwinNode[DriftSettings]):
         s = self.settings
         robot = load_robot(s.robot_description, s.robot_config)
         world = load_world(find(s.world, "worlds")) if s.world else None
-        self._monitor = DriftMonitor(robot.model, robot.config, robot.joints, s, world)
+        self._monitor = Monitor(robot.model, robot.config, robot.joints, s, world)
         self._judge = Judge(self._monitor)
         self._looks, self._told = 0, -LEAST
         self._said = (0, "")
@@ -80,7 +80,7 @@ class DriftMonitorNode(TwinNode[DriftSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("drift_monitor", DriftMonitorNode, DriftSettings)
+    run("drift_monitor", DriftMonitor, DriftSettings)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from std_msgs.msg import Float64MultiArray
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.drift.monitor import DriftMonitor
+from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
@@ -29,7 +29,7 @@ LOADED = 0.25  # share of the weight above which a foot stands
 class DriftInputs:
     """Subscribes, and feeds a monitor."""
 
-    def __init__(self, node: TwinNode[Any], robot: Robot, monitor: DriftMonitor, sampled: Callable[[], None]) -> None:
+    def __init__(self, node: TwinNode[Any], robot: Robot, monitor: Monitor, sampled: Callable[[], None]) -> None:
         """`sampled` is called after each sample is complete."""
         self._node, self._robot, self._sampled = node, robot, sampled
         self.monitor = monitor

@@ -122,6 +122,8 @@ class _Fitter:
         left: float,
         vector: tuple[float, ...] = (),
     ) -> None:
+        if (kind == "friction" and size < 0.0) or (kind == "motor" and size < -0.05):
+            return  # no friction drives, and no motor turns the wrong way
         margin = 1.96 * spread * max(1.0, math.sqrt(max(left, 0.0)))
         explained = gain / max(self._total, gain, 1e-9) if self._total > 0.0 else 0.0
         h = Hypothesis(kind, target, size, size - margin, size + margin, gain, explained, vector)

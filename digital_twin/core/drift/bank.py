@@ -60,12 +60,15 @@ class Bank:
     """
 
     def __init__(
-        self, names: Sequence[str], units: Sequence[str], features: int = 1, sizes: Array | None = None
+        self, names: Sequence[str], units: Sequence[str], features: int = 1, sizes: Array | None = None,
+        usual: Array | None = None,
     ) -> None:  # fmt: skip
-        """`sizes` (c,): of changes that are looked for, in second features; 0: none."""
+        """`sizes` (c,): of changes that are looked for, in second features; 0: none. `usual` (c, p): standard deviations
+        of the coefficients of features."""
         self.names, self.units = list(names), list(units)
         self.sizes = np.zeros(len(self.names)) if sizes is None else sizes
         self._c, self._p = len(self.names), features
+        self.usual = np.full((self._c, features), 1e6) if usual is None else usual
         self.nominal: Nominal | None = None
         self._rows: list[tuple[int, Array, Array, Array]] = []
         self.healthy = np.empty((0, self._c)), np.empty((0, self._c))
@@ -106,7 +109,7 @@ class Bank:
         self._rows = []
         yield
         for i, name in enumerate(self.names):
-            why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.healthy)
+            why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
             if why:
                 out.why[name] = why
             out.good[i] = not why
@@ -144,7 +147,9 @@ class Bank:
         return np.asarray(out / m.scale)
 
 
-def _fit_channel(out: Nominal, i: int, r: Array, F: Array, g: Array, size: float, healthy: tuple[Array, Array]) -> str:
+def _fit_channel(
+    out: Nominal, i: int, r: Array, F: Array, g: Array, size: float, usual: Array, healthy: tuple[Array, Array]
+) -> str:
     """Learn one channel; returns in words why it cannot be judged, or nothing."""
     there = np.isfinite(r)
     if there.sum() < LEAST:
@@ -152,7 +157,7 @@ def _fit_channel(out: Nominal, i: int, r: Array, F: Array, g: Array, size: float
     r, F, g = r[there], F[there], g[there]
     if np.ptp(r) == 0.0:
         return "constant"
-    out.mean[i] = _mean(r, F)
+    out.mean[i] = _mean(r, F, usual)
     e = r - F @ out.mean[i]
     limit = 8.0 * max(float(np.median(np.abs(e))), 1e-12)
     e = np.clip(e, -limit, limit)
@@ -183,14 +188,17 @@ def _filter(u: Array, weights: Array) -> Array:
     return np.asarray(u[ORDER:] - past)
 
 
-def _mean(r: Array, F: Array) -> Array:
-    """Least squares, features that never vary or are not there left out."""
-    scale = np.sqrt((F * F).mean(axis=0))
-    used = scale > 1e-9
+def _mean(r: Array, F: Array, usual: Array) -> Array:
+    """Least squares with what coefficients usually are (p,) as a prior: what the calibration does not tell stays small.
+
+    Features that are not there are left out. Ten neighbouring samples count as one.
+    """
+    used = np.sqrt((F * F).mean(axis=0)) > 1e-9
     out = np.zeros(F.shape[1])
-    A = F[:, used] / scale[used]
-    N = A.T @ A / len(r) + 1e-4 * np.eye(int(used.sum()))
-    out[used] = np.linalg.solve(N, A.T @ r / len(r)) / scale[used]
+    A = F[:, used]
+    plain = np.linalg.lstsq(A, r, rcond=None)[0]
+    weight = 0.1 / max(float(np.var(r - A @ plain)), 1e-18)
+    out[used] = np.linalg.solve(weight * (A.T @ A) + np.diag(usual[used] ** -2.0), weight * (A.T @ r))
     return out
 
 

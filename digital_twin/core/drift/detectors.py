@@ -258,7 +258,7 @@ class Detectors:
 
     def rehearse(self, scores: Array, effects: Array) -> Iterator[None]:
         """Run over healthy scores (t, c) and the effects looked for, a little at a time, and heed how high sums rise."""
-        parts = (self.cusum, self.directed, self.creep)
+        parts: tuple[Cusum | Directed | PageHinkley, ...] = (self.cusum, self.directed, self.creep)
         highest = [np.zeros_like(d.sums) for d in parts]
         for d in parts:
             d.cap = np.inf

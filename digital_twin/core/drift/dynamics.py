@@ -40,7 +40,8 @@ class BodyDynamics:
 
     Attributes:
         friction, damping, armature: of the joints [N m], [N m s/rad], [kg m²] (n,); may be set.
-        bodies: MuJoCo's numbers of the bodies with mass, in the order of mass factors (b,).
+        bodies: MuJoCo's numbers of the bodies with mass, in the order of mass factors (b,). massless: those of feet that
+            feel their own load.
     """
 
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
@@ -49,9 +50,11 @@ class BodyDynamics:
         m.opt.gravity[:] = 0.0
         self._feet = [model.frame_id(f.frame) for f in robot.feet]
         self.measured = all(f.wrench_topic for f in robot.feet) and bool(robot.feet)
+        self.massless: set[int] = set()
         if self.measured:
             for site in self._feet:
                 body = int(m.site_bodyid[site])
+                self.massless.add(body)
                 m.body_mass[body], m.body_inertia[body] = 0.0, 0.0
         self._mass, self._inertia = m.body_mass.copy(), m.body_inertia.copy()
         self.bodies: Index = np.flatnonzero(self._mass > 0.0)

@@ -60,12 +60,14 @@ class Signatures:
     def __init__(self, residuals: Residuals) -> None:
         self._residuals = residuals
         mj = residuals.model.mj
+        # What hangs at a foot that feels its own load is below the sensor: it cannot be told.
+        hidden = residuals.dynamics.massless
         self.frames: list[str] = []
         places: list[tuple[int, Array]] = []
         for name in reversed(residuals.model.frames):  # what is further out first
             site = residuals.model.frame_id(name)
             body, at = int(mj.site_bodyid[site]), mj.site_pos[site].copy()
-            if not any(body == b and np.linalg.norm(at - p) < 0.03 for b, p in places):
+            if body not in hidden and not any(body == b and np.linalg.norm(at - p) < 0.03 for b, p in places):
                 places.append((body, at))
                 self.frames.append(name)
         self._sites = [residuals.model.frame_id(f) for f in self.frames]

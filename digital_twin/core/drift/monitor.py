@@ -36,7 +36,7 @@ LEAP = 6.0  # standard deviations that a reading jumps
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
 
 
-class DriftMonitor:
+class Monitor:
     """See the module.
 
     Attributes:
@@ -60,7 +60,7 @@ class DriftMonitor:
         self._set_model(model)
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
-        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes)}
+        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual)}
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet))
         if self.lookahead is not None:
             self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units)

@@ -25,6 +25,7 @@ FEATURES = 3
 JITTER = 1e-3  # [s]
 STICK = 0.05  # [rad/s]; slower joints may stick
 SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
+USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
 FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
 
 
@@ -32,7 +33,7 @@ class Residuals:
     """See the module. `compute` gives a row of them, with what their mean and spread may depend on.
 
     Attributes:
-        names, units: of the channels (c,). parts: where each family lies among them.
+        names, units: of the channels (c,). parts: where each family lies among them. sizes, usual: see Bank.
         dynamics: what torques and balance are computed with.
     """
 
@@ -55,6 +56,9 @@ class Residuals:
         self._n = n
         self.sizes = np.zeros(len(self.names))
         self.sizes[self.parts["torque"]], self.sizes[self.parts["tracking"]] = FRICTION, -STRENGTH
+        self.usual = np.full((len(self.names), FEATURES), 1e6)
+        self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
+        self.usual[self.parts["torque"], 1] = USUAL_FRICTION
         self._sole: tuple[int, Array] | None = None
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from digital_twin.core.drift.hypotheses import Hypothesis
-from digital_twin.core.drift.monitor import DriftMonitor
+from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.drift.stream_watch import StreamFault
 
 NS = 1_000_000_000
@@ -52,7 +52,7 @@ class Verdict:
 class Judge:
     """Makes verdicts of a monitor; one that is bad stays for a while, so that it does not flap."""
 
-    def __init__(self, monitor: DriftMonitor) -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._held: dict[str, tuple[int, Status]] = {}
         self._names: tuple[list[Hypothesis], int] = [], 0
