@@ -60,16 +60,16 @@ class ForecastModel:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, world: World | None = None, timestep: float = 0.002,
-        alter: Callable[[mujoco.MjSpec], None] | None = None,
+        alter: Callable[[mujoco.MjSpec], None] | None = None, *, sensors: bool = False,
     ) -> None:  # fmt: skip
-        """`alter` may change the scene before it is compiled: other motors, other contacts.
+        """`alter` may change the scene before it is compiled: other motors, other contacts. `sensors`: simulate them too.
 
         Raises:
             DescriptionError: the model does not compile.
         """
         self.model, self.robot, self.joints, self.timestep = model, robot, joints, timestep
         spec = SceneBuilder(model, robot, joints).build(world, timestep, 0.0)
-        for sensor in list(spec.sensors):
+        for sensor in [] if sensors else list(spec.sensors):
             spec.delete(sensor)
         if alter is not None:
             alter(spec)

@@ -138,9 +138,7 @@ class Trials:
         """
         model = RobotModel(c.description, c.config.base_frame)
         f = ForecastModel(model, c.config, Joints(c.config, model), self.world, self.config.timestep)
-        A = self._ground(model, c, f)
-        starts = np.array([self._start(f, i, A) for i in self.starts])
-        controls = np.array([self._controls(model.n, i, c.delay) for i in self.starts])
+        starts, controls, A = self.prepare(f, c)
         m, first = f.motion(self._simulate(f, starts, controls, c)), f.motion(starts)
         w, end = self.window, self.ends
         moved = w.position[end] - w.position[self.starts]
@@ -150,6 +148,12 @@ class Trials:
         if not np.isfinite(out).all() or np.abs(out).max() > 10.0:
             raise TwinError("forecasts with the new model diverge")
         return out
+
+    def prepare(self, f: ForecastModel, c: Candidate) -> tuple[Array, Array, Array]:
+        """Start states (N, size), controls (N, steps, nu), and R_ground_odom (3, 3) in which the model stands."""
+        A = self._ground(f.model, c, f)
+        starts = np.array([self._start(f, i, A) for i in self.starts])
+        return starts, np.array([self._controls(f.model.n, i, c.delay) for i in self.starts]), A
 
     def _simulate(self, f: ForecastModel, starts: Array, controls: Array, c: Candidate) -> Array:
         """States (N, size) at the horizon."""

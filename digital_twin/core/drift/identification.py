@@ -85,6 +85,9 @@ def identify(
     model = RobotModel(description, config.base_frame)
     joints = Joints(config, model)
     suspicion = check_suspicion(suspicion or {}, model)
+    for what, values in (("torques", w.effort), ("sole forces", w.wrenches)):
+        if values[1:].size and (values[1:] == values[:-1]).all():
+            raise TwinError(f"the {what} do not change at all, as no sensor reads: are they frozen?")
     servos = identify_servos(w, model, joints, delay)
     zero = np.array([_value(servos.estimates, "zero error", n, z) for n, z in zip(model.joint_names, joints.zero_error, strict=True)])
     signals = condition(w, model, zero)
