@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import mujoco
 import numpy as np
 from mujoco import rollout
 
 from digital_twin.core.arrays import Array, Index
 from digital_twin.core.config import param
+from digital_twin.core.contact_laws import apply_contacts
 from digital_twin.core.description import Description
 from digital_twin.core.drift.residual_gp import ResidualConfig, ResidualTorque
 from digital_twin.core.drift.signals import SHORT, even, smooth
@@ -55,6 +57,16 @@ class Candidate:
     config: RobotConfig
     delay: float
     residual: ResidualConfig = field(default_factory=ResidualConfig)
+
+    def compile(
+        self, model: RobotModel, timestep: float, world: World | None = None, *, sensors: bool = False
+    ) -> ForecastModel:
+        """Ready to be simulated, with the contacts of its config. Raises TwinError when it does not compile."""
+
+        def alter(spec: mujoco.MjSpec) -> None:
+            apply_contacts(spec, self.config.contacts)
+
+        return ForecastModel(model, self.config, Joints(self.config, model), world, timestep, alter, sensors=sensors)
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Trials:
             TwinError: the model cannot be simulated, or diverges.
         """
         model = RobotModel(c.description, c.config.base_frame)
-        f = ForecastModel(model, c.config, Joints(c.config, model), self.world, self.config.timestep)
+        f = c.compile(model, self.config.timestep, self.world)
         starts, controls, A = self.prepare(f, c)
         m, first = f.motion(self._simulate(f, starts, controls, c)), f.motion(starts)
         w, end = self.window, self.ends
