@@ -31,7 +31,7 @@ from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot, with_version
 
 CALIBRATION = 60.0  # [s]
-PROOF, WARM_UP, EVERY = 40.0, 5.0, 20  # [s], [s], ticks between forecasts
+PROOF, WARM_UP, EVERY = 30.0, 5.0, 20  # [s], [s], ticks between forecasts
 FRAME, PAYLOAD, GATHER = "l_gripper", 2.0, 4.0  # where, [kg], [s] of data after it is hung there
 DELAY = ForecastConfig().command_delay
 
@@ -63,7 +63,9 @@ def coverage(robot: Robot, seed: int, w: Window, found: dict[str, list[float]]) 
         if kind == "mass":
             true = real.body(of).mass[0]
         elif kind in ("damping", "friction"):
-            true = getattr(real, {"damping": "dof_damping", "friction": "dof_frictionloss"}[kind])[real.joint(of).dofadr[0]]
+            true = getattr(real, {"damping": "dof_damping", "friction": "dof_frictionloss"}[kind])[
+                real.joint(of).dofadr[0]
+            ]
         else:
             continue
         found["intervals that hold"].append(float(e.interval[0] <= true <= e.interval[1]))
@@ -74,7 +76,8 @@ def forecast_errors(robot: Robot, version: ModelVersion, seed: int, found: dict[
     config = ForecastConfig(horizon=0.22)
     models = {"before": robot, "after": with_version(robot, version)}
     predictions = {
-        k: Prediction(r.model, r.config, r.joints, config, EnsembleConfig(), ForesightConfig()) for k, r in models.items()
+        k: Prediction(r.model, r.config, r.joints, config, EnsembleConfig(), ForesightConfig())
+        for k, r in models.items()
     }
     books = {k: SkillBook(robot.model.n) for k in models}
     rehearsal = Rehearsal(robot, seed, sways_and_squats(robot, seed + 1000))
@@ -117,7 +120,9 @@ def payload(robot: Robot, version: ModelVersion, seed: int, found: dict[str, lis
     begin = time.process_time()
     gone = propose(w, robot.description, robot.config, out.version, {"payload": FRAME}, settings, 3)
     found["CPU of a payload"].append(time.process_time() - begin)
-    found["removals adopted"].append(float(gone.adopt and gone.version is not None and not gone.version.changes.payloads))
+    found["removals adopted"].append(
+        float(gone.adopt and gone.version is not None and not gone.version.changes.payloads)
+    )
 
 
 def _skill(robot: Robot, version: ModelVersion, w: Window) -> float:
@@ -179,4 +184,6 @@ def rows(found: dict[str, list[float]]) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main("identification", measure, ("seeds", 5.0, "robots of the series"), ("log", "", "file for each robot's figures"))
+    main(
+        "identification", measure, ("seeds", 5.0, "robots of the series"), ("log", "", "file for each robot's figures")
+    )

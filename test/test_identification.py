@@ -152,7 +152,9 @@ def test_intervals_hold_the_truth(robot, found, truth):
             true = real.body(of).mass[0]
         elif kind in ("damping", "friction", "armature"):
             dof = real.joint(of).dofadr[0]
-            true = {"damping": real.dof_damping, "friction": real.dof_frictionloss, "armature": real.dof_armature}[kind][dof]
+            true = {"damping": real.dof_damping, "friction": real.dof_frictionloss, "armature": real.dof_armature}[
+                kind
+            ][dof]
         else:
             continue
         scores.append((e.value - true) / e.error)
@@ -211,7 +213,13 @@ def test_two_kilograms_in_a_hand_are_found_adopted_and_taken_back(robot):
 def test_what_a_window_does_not_bear_out_is_not_adopted(robot):
     """A payload that is not there: nothing is found, and nothing is changed."""
     outcome = propose(
-        squats(), robot.description, robot.config, nominal(robot.description), {"payload": "l_gripper"}, UpdateConfig(), NOW
+        squats(),
+        robot.description,
+        robot.config,
+        nominal(robot.description),
+        {"payload": "l_gripper"},
+        UpdateConfig(),
+        NOW,
     )
     payload = outcome.version.changes.payloads.get("l_gripper") if outcome.version else None
     assert not outcome.adopt or payload is None or payload.mass < 0.2, outcome.words
@@ -233,7 +241,10 @@ def bad_windows():
         "infinite": (same(w, effort=nan(w.effort, np.inf)), "cannot tell any parameter"),
         "frozen": (still(), "frozen"),
         "frozen soles": (same(w, wrenches=np.ones_like(w.wrenches)), "frozen"),
-        "all lost": (same(w, effort=nan(w.effort, np.nan), wrenches=nan(w.wrenches, np.nan)), "no measured joint torque"),
+        "all lost": (
+            same(w, effort=nan(w.effort, np.nan), wrenches=nan(w.wrenches, np.nan)),
+            "no measured joint torque",
+        ),
     }
 
 
@@ -247,9 +258,7 @@ def test_bad_data_are_said_in_words_and_the_model_stays(robot, what):
 
 def test_a_robot_of_stone_tells_nothing_of_motion(robot):
     """No excitation: friction, rotors and strengths are refused by name."""
-    found = identify(
-        noisy(still()), robot.description, robot.config, Changes(), DELAY
-    )
+    found = identify(noisy(still()), robot.description, robot.config, Changes(), DELAY)
     for kind in ("friction", "damping", "armature", "strength"):
         assert not [n for n in found.excitation.told if n.startswith(kind)], kind
     assert "command delay" in found.excitation.refused
@@ -288,7 +297,9 @@ def test_an_impossible_removal_is_refused(robot):
     """The hand has become lighter than it can be without a payload in the model."""
     hung, freed = loaded()
     heavy = replace(nominal(robot.description), changes=Changes())
-    with_payload = propose(hung, robot.description, robot.config, heavy, {"payload": "l_gripper"}, UpdateConfig(), NOW).version
+    with_payload = propose(
+        hung, robot.description, robot.config, heavy, {"payload": "l_gripper"}, UpdateConfig(), NOW
+    ).version
     # The same body, but told as a property of the wrist and not as something that hangs there.
     absorbed = identify(hung, *with_payload.apply(robot.description, robot.config), with_payload.changes, DELAY)
     assert absorbed.changes.payloads == {} and "l_wrist" in absorbed.changes.bodies

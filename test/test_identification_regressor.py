@@ -93,7 +93,17 @@ def tumbling(model, n=5, seed=1):
         joints = model.joint_columns(total)
         forces.append(np.concatenate([total[vel : vel + 3], R[i] @ total[vel + 3 : vel + 6], joints]))
     still = Signals(
-        np.arange(n), q, qd, qdd, np.array(forces)[:, 6:], R, p, w, dw, a + np.array([0.0, 0.0, 9.81]), np.zeros((n, 0, 6))
+        np.arange(n),
+        q,
+        qd,
+        qdd,
+        np.array(forces)[:, 6:],
+        R,
+        p,
+        w,
+        dw,
+        a + np.array([0.0, 0.0, 9.81]),
+        np.zeros((n, 0, 6)),
     )
     return still, np.array(forces)
 

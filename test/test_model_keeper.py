@@ -109,7 +109,7 @@ def test_frozen_data_change_nothing(make):
 )
 def test_a_process_that_fails_is_said_in_words(make, monkeypatch, tmp_path, code, words):
     program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\nexec {os.sys.executable} -c \"{code}\"\n")
+    program.write_text(f'#!/bin/sh\nexec {os.sys.executable} -c "{code}"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(model_keeper.sys, "executable", str(program))
     keeper = make(longest=2.0)

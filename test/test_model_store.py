@@ -114,7 +114,12 @@ def test_the_command_lists_shows_compares_and_goes_back(store, versions, capsys)
     assert code == 0 and all(v.short in said.out for v in versions) and "unusable: " in said.out
     assert next(line for line in said.out.splitlines() if "▶" in line).split()[1] == versions[2].short
     code, said = run("show", versions[1].short)
-    assert code == 0 and "calibration" in said.out and "friction of l_knee" in said.out and "0.50 (0.40 … 0.60)" in said.out
+    assert (
+        code == 0
+        and "calibration" in said.out
+        and "friction of l_knee" in said.out
+        and "0.50 (0.40 … 0.60)" in said.out
+    )
     code, said = run("diff", versions[0].short)
     assert code == 0 and "friction of l_knee" in said.out and "as brought" in said.out
     code, said = run("rollback")

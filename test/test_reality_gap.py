@@ -60,7 +60,10 @@ def test_distributions_tell_same_from_shifted():
     a, b = noise(1), noise(2)
     same, moved = distributions(a, b, PARTS, "N", RATE), distributions(a, b + 1.0, PARTS, "N", RATE)
     assert same["ks_p"].value > 0.1 and moved["ks_p"].value < 1e-6
-    assert moved["ks"].value > 0.3 > same["ks"].value and moved["energy_distance"].value > 5 * same["energy_distance"].value
+    assert (
+        moved["ks"].value > 0.3 > same["ks"].value
+        and moved["energy_distance"].value > 5 * same["energy_distance"].value
+    )
     assert distributions(a, a, PARTS, "N", RATE)["energy_distance"].value == 0.0
 
 
@@ -125,7 +128,7 @@ def test_identification_narrows_the_gap_and_a_weak_motor_widens_it(reports):
 
 def test_too_little_is_said(robot):
     c = Candidate(robot.description, robot.config, 0.003)
-    with pytest.raises(TwinError, match="too short|no whole"):
+    with pytest.raises(TwinError, match=r"too short|no whole"):
         reality_gap(squats()[:100], c, GapConfig())
     with pytest.raises(TwinError):
         reality_gap(replace(squats(), q=np.full_like(squats().q, np.nan)), c)

@@ -102,7 +102,15 @@ def test_the_forecaster_takes_it(robot):
         f = Forecaster(robot.model, robot.config, robot.joints, config, residual=residual)
         height = f.models["contact"].stand_height
         base = BaseState(
-            0, np.array([0.0, 0.0, height]), np.eye(3), np.zeros(3), np.zeros(3), np.eye(6) * 1e-6, np.eye(6), (True, True), True
+            0,
+            np.array([0.0, 0.0, height]),
+            np.eye(3),
+            np.zeros(3),
+            np.zeros(3),
+            np.eye(6) * 1e-6,
+            np.eye(6),
+            (True, True),
+            True,
         )
         plan = CommandPlan(robot.model.n)
         plan.command(0, q)

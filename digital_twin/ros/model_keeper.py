@@ -211,7 +211,15 @@ class ModelKeeper:
                 r, c = self.robot, self.config
                 settings = UpdateConfig(c.holdout, c.command_delay, c.residual)
                 write_request(
-                    folder, job.window, r.description, r.config, service, settings, job.now_ns, job.suspicion, job.parent
+                    folder,
+                    job.window,
+                    r.description,
+                    r.config,
+                    service,
+                    settings,
+                    job.now_ns,
+                    job.suspicion,
+                    job.parent,
                 )
                 self._wait(job, folder)
         except OSError as e:
@@ -222,7 +230,9 @@ class ModelKeeper:
         command += [sys.executable, "-m", "digital_twin.ros.model_process", str(folder)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with (folder / "errors").open("wb") as errors:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=environment)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=environment
+            )
         try:
             code = self._process.wait(self.config.longest)
         except subprocess.TimeoutExpired:

@@ -34,7 +34,7 @@ LOAD_SHARE = 0.05  # of the weight: a foot that bears more stands
 DRAWS = 2000
 CHUNK = 0.02  # [s] after which a residual is asked again
 BLOCK = 0.5  # [s] of starts that are drawn together
-_FLOOR = (5e-4, 2e-3, 2e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
+_FLOOR = (5e-4, 4e-3, 4e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
 MOST_STARTS = 200
 
 
@@ -124,7 +124,7 @@ class Trials:
         self.ends = self.starts + ahead
         load = w.wrenches[:, :, 2] if feet else np.zeros((len(w), 0))
         known = np.isfinite(load).all(axis=1, keepdims=True)
-        self._contacts = np.where(known, load > LOAD_SHARE * weight, True)  # noqa: FBT003
+        self._contacts = np.where(known, load > LOAD_SHARE * weight, True)
 
     def find_timing(self, c: Candidate) -> float:
         """How much later than half a period before its sample a command arrives [s], by what forecasts say of it.

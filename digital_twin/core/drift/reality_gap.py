@@ -43,13 +43,13 @@ class Said:
 
     at: Index
     q: Array
+    qd: Array
     effort: Array
     position: Array
     rotation: Array
     wrenches: Array
     gyro: Array
     accelerometer: Array
-    qd: Array
 
 
 def imagine(w: Window, c: Candidate, alone: float, *, feeds_speed: bool) -> tuple[Window, Said]:
@@ -78,8 +78,12 @@ def imagine(w: Window, c: Candidate, alone: float, *, feeds_speed: bool) -> tupl
     effort = joints.kp * (u[..., 0] - (m.q - joints.zero_error)) + joints.kd * (u[..., 1] - m.qd)
     effort = np.clip(effort, -model.max_effort, model.max_effort)
     position = (m.position - first.position[:, None]) @ A + w.position[trials.starts][:, None]
-    flat = [x.reshape(len(at), *x.shape[2:]) for x in (m.q, effort, position, A.T @ m.rotation)]
-    return w, Said(at, *flat, *_sensors(f, sensed[:, picked].reshape(len(at), -1)), m.qd.reshape(len(at), n))
+    k = len(at)
+    wrenches, gyro, accelerometer = _sensors(f, sensed[:, picked].reshape(k, -1))
+    return w, Said(
+        at, m.q.reshape(k, n), m.qd.reshape(k, n), effort.reshape(k, n), position.reshape(k, 3),
+        (A.T @ m.rotation).reshape(k, 3, 3), wrenches, gyro, accelerometer,
+    )  # fmt: skip
 
 
 def _sensors(f: ForecastModel, data: Array) -> tuple[Array, Array, Array]:
@@ -119,7 +123,7 @@ def reality_gap(w: Window, c: Candidate, config: GapConfig | None = None, *, fee
         section: {name: {k: m.to_plain() for k, m in each.items()} for name, each in measures.items()}
         for section, measures in sections.items()
     }
-    about = {
+    about: Report = {
         "from_ns": int(even.stamps_ns[0]), "until_ns": int(even.stamps_ns[-1]), "left_alone_s": config.alone,
         "stretches": config.stretches,
     }  # fmt: skip

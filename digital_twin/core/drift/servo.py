@@ -94,7 +94,9 @@ class _Data:
         law, ok = self._law(lag, feeds=feeds)
         count = np.maximum(ok.sum(axis=0), 1)
         x, y = (np.where(ok, v, 0.0) for v in (law, self.effort[lag:]))
-        xx, xy, yy = ((a * b).sum(axis=0) / count - a.sum(axis=0) * b.sum(axis=0) / count**2 for a, b in ((x, x), (x, y), (y, y)))
+        xx, xy, yy = (
+            (a * b).sum(axis=0) / count - a.sum(axis=0) * b.sum(axis=0) / count**2 for a, b in ((x, x), (x, y), (y, y))
+        )
         left = yy - np.where(xx > 1e-12, xy**2 / np.maximum(xx, 1e-12), 0.0)
         return float(left.sum())
 

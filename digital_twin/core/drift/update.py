@@ -15,7 +15,6 @@ from digital_twin.core.drift.estimate import names_of
 from digital_twin.core.drift.holdout import Candidate, Comparison, HoldoutConfig, Trials, compare, split
 from digital_twin.core.drift.identification import Identified, identify
 from digital_twin.core.drift.model_version import DataWindow, ModelVersion
-from digital_twin.core.drift.parameters import apply
 from digital_twin.core.drift.residual_gp import fit_residual
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
@@ -28,10 +27,10 @@ class UpdateConfig:
     """How models are renewed."""
 
     holdout: HoldoutConfig = param(HoldoutConfig)
-    command_delay: float = param(0.003, "from a command to its torque, where no version says", unit="s", low=0, high=0.1)
-    residual: bool = param(
-        False, "after a full calibration, learn what no parameter explains (needs scikit-learn)"
+    command_delay: float = param(
+        0.003, "from a command to its torque, where no version says", unit="s", low=0, high=0.1
     )
+    residual: bool = param(False, "after a full calibration, learn what no parameter explains (needs scikit-learn)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ def candidate(v: ModelVersion, description: Description, config: RobotConfig, se
     return Candidate(*v.apply(description, config), delay, v.residual)
 
 
-def _version(w: Window, found: Identified, service: ModelVersion, suspicion: dict[str, str], now_ns: int) -> ModelVersion:
+def _version(
+    w: Window, found: Identified, service: ModelVersion, suspicion: dict[str, str], now_ns: int
+) -> ModelVersion:
     reason = ", ".join(f"{k} {v}".strip() for k, v in suspicion.items()) or "calibration"
     errors = {name: float(e.error) for name, e in found.estimates.items() if e.told}
     data = DataWindow(int(w.stamps_ns[0]), int(w.stamps_ns[-1]), len(w), found.feeds_speed)
