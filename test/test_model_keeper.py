@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from drift_data import PAYLOAD, loaded, still
+from drift_data import PAYLOAD, loaded, squats, still
 
 from digital_twin.core.drift.model_store import ModelStore
 from digital_twin.core.drift.model_version import nominal
@@ -158,3 +158,13 @@ def test_nothing_that_a_node_calls_takes_long(make):
     assert keeper.busy and time.thread_time() - begin < 0.05, "a hundred polls and a start"
     keeper.close()
     assert not keeper._thread or not keeper._thread.is_alive()
+
+
+def test_the_reality_gap_is_reported_from_the_process(make):
+    keeper = make()
+    assert keeper.reality_gap(squats(), NOW)
+    finish(keeper)
+    report = json.loads(keeper.gap)
+    assert report["model"] == keeper.service.hash and report["dynamic"]["joint_positions"]["rmse"]["value"] > 0
+    keeper.reality_gap(squats()[:50], NOW)
+    assert any("no reality gap report" in w for w in finish(keeper))

@@ -72,6 +72,7 @@ class ModelKeeper:
 
     Attributes:
         service: the version in service. pending: one that has proved better and waits to be approved.
+        gap: the last reality gap report, as JSON text; empty: there was none.
         parent: the version before, to go back to; None: there is none.
     """
 
@@ -81,6 +82,7 @@ class ModelKeeper:
         self.store = store_of(config.store, robot.description.name)
         self.pending: ModelVersion | None = None
         self.parent: ModelVersion | None = None
+        self.gap = ""
         self.changed = True  # since `announcement` was last asked for
         self._events: list[Event] = []
         self._thread: threading.Thread | None = None
@@ -137,6 +139,10 @@ class ModelKeeper:
     def review(self, window: Window, now_ns: int) -> bool:
         """See whether the model in service is still better than the one before. False: busy, or there is none before."""
         return self.parent is not None and self._begin_job(_Job("review", window, {}, now_ns, self.parent))
+
+    def reality_gap(self, window: Window, now_ns: int) -> bool:
+        """Have the reality gap reported; `gap` holds it when it is done. False: busy."""
+        return self._begin_job(_Job("gap", window, {}, now_ns))
 
     def approve(self) -> tuple[bool, str]:
         """Put what waits into service; whether that was done, and words."""
@@ -211,16 +217,9 @@ class ModelKeeper:
                 r, c = self.robot, self.config
                 settings = UpdateConfig(c.holdout, c.command_delay, c.residual)
                 write_request(
-                    folder,
-                    job.window,
-                    r.description,
-                    r.config,
-                    service,
-                    settings,
-                    job.now_ns,
-                    job.suspicion,
-                    job.parent,
-                )
+                    folder, job.window, r.description, r.config, service, settings, job.now_ns, job.suspicion, job.parent,
+                    job.kind,
+                )  # fmt: skip
                 self._wait(job, folder)
         except OSError as e:
             job.failed = f"cannot start: {e.strerror or e}"
@@ -255,6 +254,12 @@ class ModelKeeper:
             self._say("error", f"the {job.kind} {job.failed or 'was stopped'}; the model in service stays")
             return
         adopt, words, text = (job.answer.get(k) for k in ("adopt", "words", "version"))
+        if job.kind == "gap":
+            if adopt:
+                self.gap = str(words)
+            else:
+                self._say("warning", f"no reality gap report: {words}")
+            return
         if job.kind == "review":
             if adopt:
                 self.rollback(str(words))

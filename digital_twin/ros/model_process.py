@@ -21,7 +21,8 @@ import numpy as np
 from digital_twin.core.config import build, to_plain
 from digital_twin.core.description import Description, parse_description
 from digital_twin.core.drift.model_version import ModelVersion, parse_version
-from digital_twin.core.drift.update import Outcome, UpdateConfig, propose, review
+from digital_twin.core.drift.reality_gap import reality_gap
+from digital_twin.core.drift.update import Outcome, UpdateConfig, candidate, propose, review
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.robot_config import RobotConfig
@@ -32,8 +33,12 @@ REQUEST, OUTCOME = "request.json", "outcome.json"
 def write_request(
     folder: Path, window: Window, description: Description, config: RobotConfig, service: ModelVersion,
     settings: UpdateConfig, now_ns: int, suspicion: dict[str, str], parent: ModelVersion | None = None,
+    kind: str = "identification",
 ) -> None:  # fmt: skip
-    """Put all that the process needs into a folder. With a parent the model in service is reviewed beside that."""
+    """Put all that the process needs into a folder.
+
+    kind: identification; review: of the model in service beside its parent; gap: the reality gap report.
+    """
     for f in fields(window):
         # One array at a time: a large write lets other threads run.
         np.save(folder / f"{f.name}.npy", getattr(window, f.name), allow_pickle=False)
@@ -41,7 +46,7 @@ def write_request(
     said = {
         "source": str(description.source), "config": to_plain(config), "service": service.to_json(),
         "settings": to_plain(settings), "now_ns": now_ns, "suspicion": suspicion,
-        "parent": "" if parent is None else parent.to_json(),
+        "parent": "" if parent is None else parent.to_json(), "kind": kind,
     }  # fmt: skip
     (folder / REQUEST).write_text(json.dumps(said), encoding="utf-8")
 
@@ -59,7 +64,11 @@ def work(folder: Path) -> Outcome:
     service = parse_version(said["service"], "model in service")
     settings = build(UpdateConfig, said["settings"], "settings")
     window = read_window(folder)
-    if said["parent"]:
+    if said["kind"] == "gap":
+        now = candidate(service, description, config, settings)
+        report = reality_gap(window, now, feeds_speed=service.data.feeds_speed) | {"model": service.hash}
+        return Outcome(True, json.dumps(report, allow_nan=False))
+    if said["kind"] == "review":
         return review(window, description, config, service, parse_version(said["parent"], "parent"), settings)
     return propose(window, description, config, service, said["suspicion"], settings, said["now_ns"])
 
@@ -76,7 +85,7 @@ def main() -> None:
     try:
         outcome = work(folder)
     except TwinError as e:
-        outcome = Outcome(False, f"no new model: {one_line(e)}; the model in service stays")
+        outcome = Outcome(False, f"{one_line(e)}; the model in service stays")
     temporary = folder / "outcome.writing"
     temporary.write_text(json.dumps(outcome_to_plain(outcome)), encoding="utf-8")
     temporary.replace(folder / OUTCOME)

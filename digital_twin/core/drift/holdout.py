@@ -124,7 +124,7 @@ class Trials:
         self.ends = self.starts + ahead
         load = w.wrenches[:, :, 2] if feet else np.zeros((len(w), 0))
         known = np.isfinite(load).all(axis=1, keepdims=True)
-        self._contacts = np.where(known, load > LOAD_SHARE * weight, True)
+        self.contacts = np.where(known, load > LOAD_SHARE * weight, True)
 
     def find_timing(self, c: Candidate) -> float:
         """How much later than half a period before its sample a command arrives [s], by what forecasts say of it.
@@ -191,7 +191,7 @@ class Trials:
             normals = []
             for i in self.starts:
                 soles.update(w.q[i] - f.joints.zero_error)
-                normals += [w.rotation[i] @ soles.rotation[k][:, 2] for k in np.flatnonzero(self._contacts[i])]
+                normals += [w.rotation[i] @ soles.rotation[k][:, 2] for k in np.flatnonzero(self.contacts[i])]
             mean = np.mean(normals, axis=0) if normals else ground.normal
             ground.normal = mean / np.linalg.norm(mean)
         tilted = ground.normal * [0.5, 0.5, 1.0]
@@ -203,7 +203,7 @@ class Trials:
         velocity = w.rotation[i].T @ w.velocity[i]
         return f.start(
             w.q[i], w.qd[i], A @ w.position[i], A @ w.rotation[i], velocity, w.angular_velocity[i],
-            tuple(self._contacts[i]),
+            tuple(self.contacts[i]),
         )  # fmt: skip
 
     def _controls(self, n: int, i: int, delay: float) -> Array:
