@@ -21,6 +21,7 @@ from digital_twin.core.script import load_script
 from digital_twin.paths import find
 from digital_twin.robots import Robot
 
+NAMED_AFTER = 1.5  # [s] after an alarm the first hypothesis counts
 GAP = 3.0  # [s] between two faults
 NS = 1_000_000_000
 
@@ -128,7 +129,7 @@ def _case(monitor: Monitor, r: Rehearsal, case: Case, out: Trial, which: list[in
         watched.append(body.scores[which])
         if math.isnan(found["delay"]):
             _look(monitor, r, case, found, start)
-        elif r.time - start - found["delay"] > 1.0 and not found["first"]:
+        elif r.time - start - found["delay"] > NAMED_AFTER and not found["first"]:
             _name(monitor, r, case, found)
     if not found["first"]:
         _name(monitor, r, case, found)
@@ -152,7 +153,7 @@ def _look(monitor: Monitor, r: Rehearsal, case: Case, found: dict[str, Any], sta
 
 
 def _name(monitor: Monitor, r: Rehearsal, case: Case, found: dict[str, Any]) -> None:
-    """Which hypothesis comes first, a second after the alarm."""
+    """Which hypothesis comes first, some time after the alarm."""
     if case.kind in ("delay", "missing"):
         faults = monitor.stream_faults(r.plant.time_ns)
         if faults:

@@ -19,7 +19,7 @@ from digital_twin.core.drift.hypotheses import Hypothesis, Signatures
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block
 
-PIECE = 6  # samples whose signatures are computed at a time
+PIECE = 8  # samples, or frames, whose signatures are computed at a time
 ENOUGH = 0.4  # of what is too much must be explained, else it is none of these
 LEAST_GAIN = 8.0
 
@@ -69,19 +69,21 @@ class Attribution:
         fitter.columns("delay", "", [delayed])
         yield
         body = np.r_[torque.start : torque.stop, parts["balance"].start : parts["balance"].stop]
-        for frame, column in zip(self.signatures.frames, np.swapaxes(np.array(loads), 0, 1), strict=True):
+        columns = np.swapaxes(np.array(loads), 0, 1)
+        for i, frame in enumerate(self.signatures.frames):
             full = np.zeros_like(x)
-            full[:, body] = column
+            full[:, body] = columns[i]
             fitter.columns("payload", frame, [full])
-            yield
+            if i % PIECE == PIECE - 1:
+                yield
         shaken = np.swapaxes(np.array(shakes), 0, 1)
-        columns = []
+        along = []
         for axis in range(3):
             full = np.zeros_like(x)
             full[:, body] = shaken[axis]
             full[:, parts["accelerometer"].start + axis] = 1.0
-            columns.append(full)
-        fitter.columns("accelerometer bias", "", columns)
+            along.append(full)
+        fitter.columns("accelerometer bias", "", along)
         yield
         turned = np.zeros((3, *x.shape))
         for axis in range(3):

@@ -27,6 +27,6 @@ class DriftConfig:
     attribute_every: float = param(
         0.5, "while an alarm lasts hypotheses are fitted anew this often", unit="s", low=0.1, high=60
     )
-    evidence: float = param(3.0, "at most so much of the past is fitted", unit="s", low=0.2, high=30)
+    evidence: float = param(2.0, "at most so much of the past is fitted", unit="s", low=0.2, high=30)
     hold: float = param(1.0, "a verdict stays for so long at least", unit="s", low=0, high=60)
     patience: float = param(0.1, "a stream is missing after this or three of its periods", unit="s", low=0.02, high=10)

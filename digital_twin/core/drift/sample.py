@@ -18,7 +18,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 
 NS = 1_000_000_000
 MEMORY = 64  # readings of a stream among which that of a stamp is looked for
-INNER = 0.75  # of a sole, from its middle: a foot that is pushed further out may tilt
+INNER = 0.6  # of a sole, from its middle: a foot that is pushed further out may tilt
 STALE = 50_000_000  # [ns]; an older reading is not that of a sample
 
 
