@@ -5,73 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from drift_wire import Wire
 from ros_rig import rig
 from std_srvs.srv import Trigger
 
 from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
 from digital_twin.core.faults import parse_fault
-from digital_twin.core.rotation import quat_from_matrix
 from digital_twin.core.script import load_script
 from digital_twin.nodes.drift_monitor import DriftMonitor
 from digital_twin.paths import find
 from digital_twin.recording.typed import typestore
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.labelled import LabelledWriter, read_labelled
 from digital_twin.ros.offline import Bus, offline
-
-
-class Wire:
-    """What a rehearsal says, as messages on a bus."""
-
-    def __init__(self, robot, bus):
-        from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
-        from nav_msgs.msg import Odometry
-        from sensor_msgs.msg import Imu, JointState
-
-        self.bus, self.robot = bus, robot
-        names = tuple(robot.model.joint_names)
-        self._joints = JointStateCodec(JointState).writer(names)
-        self._imu = DoublesCodec(Imu, 37).writer("imu_link")
-        self._wrench = DoublesCodec(WrenchStamped, 6).writer("sole")
-        self._pose = DoublesCodec(PoseWithCovarianceStamped, 43).writer("map")
-        self._odom = DoublesCodec(Odometry, 85, child_frame=True).writer("odom", "base_link")
-        feet = [f"{f.name}/{a}" for f in robot.config.feet for a in ("x", "y", "z", "roll", "pitch", "yaw")]
-        self._labelled = LabelledWriter([*feet, *names])
-
-    def send(self, topic, data):
-        self.bus.deliver(topic, data)
-
-    def heard(self, stream, stamp, arrival):
-        self.bus.advance(max(arrival, self.bus.now_ns))
-
-    def joints(self, stamp, q, qd, effort):
-        self.send("physical/joint_states", self._joints.write(stamp, q, qd, effort))
-
-    def imu(self, stamp, gyro, accel):
-        values = np.zeros(37)
-        values[13:16], values[25:28] = gyro, accel
-        self.send("physical/imu/data", self._imu.write(stamp, values))
-
-    def wrench(self, stamp, foot, wrench):
-        topic = self.robot.config.feet[foot].wrench_topic
-        self.send(f"physical/{topic}", self._wrench.write(stamp, wrench))
-
-    def command(self, stamp, position, velocity, effort):
-        self.send("joint_commands", self._joints.write(stamp, position, velocity))
-
-    def base(self, b):
-        values = np.concatenate(
-            [b.position, quat_from_matrix(b.rotation), b.covariance.ravel(), b.velocity, b.angular_velocity,
-             b.twist_covariance.ravel()]
-        )  # fmt: skip
-        self.send("virtual/odom", self._odom.write(b.stamp_ns, values))
-
-    def innovations(self, stamp, values):
-        self.send("twin/innovations", self._labelled.write(stamp, values))
-
-    def pose(self, stamp, position, rotation, covariance):
-        values = np.concatenate([position, quat_from_matrix(rotation), covariance.ravel()])
-        self.send("physical/external_pose", self._pose.write(stamp, values))
 
 
 def play(robot, seconds, faults=(), **settings):
@@ -153,14 +98,16 @@ def test_labelled_numbers_are_read_back():
     assert stamp == 1_234_567_890_123_456_789 and np.array_equal(read, values, equal_nan=True)
 
 
-def test_services_and_bad_bytes_with_real_ros():
-    with rig(DriftMonitor, forecast_rate=0.0) as r:
+def test_services_and_bad_bytes_with_real_ros(tmp_path):
+    with rig(DriftMonitor, forecast_rate=0.0, models__store=str(tmp_path)) as r:
         r.listen(DiagnosticArray, "twin/drift")
         r.listen(DiagnosticArray, "twin/drift_status")
         reset = r.call(Trigger, "drift_monitor/reset")
         assert reset.success and "forgotten" in reset.message
         again = r.call(Trigger, "drift_monitor/recalibrate")
-        assert again.success and "60 s" in again.message
+        assert again.success and "no data to renew" in again.message and "60 s" in again.message
+        assert not r.call(Trigger, "drift_monitor/approve").success
+        assert "no data" in r.call(Trigger, "drift_monitor/report_gap").message
         r.until(lambda: r.messages["twin/drift"], "a verdict")
         assert r.messages["twin/drift"][-1].status[0].message == "waiting for data"
         node = r.nodes[0]

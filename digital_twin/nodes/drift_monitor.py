@@ -1,7 +1,7 @@
 """drift_monitor: does the robot still behave like its model?
 
-Reads physical/…, the commands and the synchronizer's innovations; publishes its verdict on twin/drift, and on /diagnostics
-what is hardware.
+Reads physical/…, the commands and the synchronizer's innovations; publishes its verdict on twin/drift, on /diagnostics what is
+hardware, and on twin/model the model in service, which it renews when it is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from digital_twin.paths import find
 from digital_twin.robots import load_robot
 from digital_twin.ros.drift_inputs import DriftInputs
 from digital_twin.ros.drift_topics import DriftTopics
+from digital_twin.ros.model_loop import ModelLoop
 from digital_twin.ros.node import TwinNode, run
 from digital_twin.settings import DriftSettings
 
@@ -36,18 +37,21 @@ class DriftMonitor(TwinNode[DriftSettings]):
         self._looks, self._told = 0, -LEAST
         self._said = (0, "")
         self._topics = DriftTopics(self)
-        self._inputs = DriftInputs(self, robot, self._monitor, self._sampled)
-        self._begun = 0
+        self._inputs = DriftInputs(self, robot, self._monitor)
+        self._loop = ModelLoop(self, robot, self._monitor, offline=hasattr(self, "bus"))
         self.every(LOOK, self._look)
         self.serve(Trigger, "~/reset", self._reset)
         self.serve(Trigger, "~/recalibrate", self._recalibrate)
 
-    def _sampled(self) -> None:
-        pass
+    def destroy_node(self) -> None:
+        """End what is under way first."""
+        self._loop.close()
+        super().destroy_node()
 
     def _look(self) -> None:
         """Tell the verdict when it has changed, or regularly."""
         self._looks += 1
+        self._loop.look(self.now_ns())
         verdict = self._judge.verdict(self.now_ns())
         said = (verdict.level, verdict.words)
         due = self._looks % TELL == 0
@@ -57,7 +61,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
             say = self.get_logger().warning if said[0] else self.get_logger().info
             say(verdict.words)
         self._said, self._told = said, self._looks
-        self._topics.publish(verdict, {"phase": self._monitor.phase, "not_judged": self._monitor.outside})
+        self._topics.publish(verdict, {"phase": self._monitor.phase, "model": self._loop.service or "as brought"})
         if self._looks % TELL_HARDWARE == 0 or verdict.level:
             self._topics.hardware(verdict)
 
@@ -67,15 +71,17 @@ class DriftMonitor(TwinNode[DriftSettings]):
         return response
 
     def _recalibrate(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        words = self._loop.calibrate(self.now_ns())
         self._monitor.recalibrate()
         seconds = self.settings.calibration
-        response.success, response.message = True, f"learning what is normal from the next {seconds:g} s"
+        response.success = True
+        response.message = f"{words}; what is normal is learned from the next {seconds:g} s"
         return response
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How far it is."""
         m = self._monitor
-        return 0, m.phase, {"phase": m.phase, "not_judged": m.outside}
+        return 0, m.phase, {"phase": m.phase, "not_judged": m.outside} | self._loop.values()
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,8 @@ LOADED = 0.25  # share of the weight above which a foot stands
 class DriftInputs:
     """Subscribes, and feeds a monitor."""
 
-    def __init__(self, node: TwinNode[Any], robot: Robot, monitor: Monitor, sampled: Callable[[], None]) -> None:
-        """`sampled` is called after each sample is complete."""
-        self._node, self._robot, self._sampled = node, robot, sampled
+    def __init__(self, node: TwinNode[Any], robot: Robot, monitor: Monitor) -> None:
+        self._node, self._robot = node, robot
         self.monitor = monitor
         self._index_of = robot.model.joint_index
         self._order: tuple[tuple[str, ...], Array] = ((), np.zeros(0, dtype=np.intp))
@@ -159,4 +157,3 @@ class DriftInputs:
     def _innovations(self, data: bytes) -> None:
         stamp, values = read_labelled(data)
         self.monitor.innovations(stamp, values)
-        self._sampled()

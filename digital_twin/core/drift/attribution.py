@@ -46,13 +46,17 @@ class Attribution:
         self._r, self._bank, self._feet = residuals, bank, feet
         self.signatures = Signatures(residuals)
 
+    def use(self, residuals: Residuals) -> None:
+        """Another model is in service."""
+        self._r, self.signatures = residuals, Signatures(residuals)
+
     def rank(self, e: Evidence, found: list[Hypothesis]) -> Iterator[None]:
         """Put what explains the evidence into `found`, the most likely first; empty when none does."""
         parts, n = self._r.parts, self._r.model.n
-        law, stiff, late, passive, loads, shakes = [], [], [], [], [], []
+        law, stiff, passive, loads, shakes = [], [], [], [], []
         for i, block in enumerate(e.blocks):
-            a, b, c, d = self.signatures.servo(block)
-            law.append(a), stiff.append(b), late.append(c), passive.append(d)  # type: ignore[func-returns-value]
+            a, b, c = self.signatures.servo(block)
+            law.append(a), stiff.append(b), passive.append(c)  # type: ignore[func-returns-value]
             load, shake = self.signatures.dynamic(block)
             loads.append(load), shakes.append(shake)  # type: ignore[func-returns-value]
             if i % PIECE == PIECE - 1:
@@ -65,7 +69,7 @@ class Attribution:
         yield
         fitter.encoders(self._r.model.joint_names, tracking, parts["encoder"], np.array(stiff))
         delayed = np.zeros_like(x)
-        delayed[:, tracking] = np.array(late)
+        delayed[:, parts["timing"]] = 1.0
         fitter.columns("delay", "", [delayed])
         yield
         body = np.r_[torque.start : torque.stop, parts["balance"].start : parts["balance"].stop]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from digital_twin.core.arrays import Array, Index
+from digital_twin.core.arrays import Array, Index, Mask
 from digital_twin.core.model import ROOT_JOINT, RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import cross
@@ -35,11 +35,21 @@ class Balance:
     feel: Array
 
 
+@dataclass(frozen=True)
+class Passive:
+    """Friction, damping and rotors of the joints as described, (n,) each."""
+
+    friction: Array
+    damping: Array
+    armature: Array
+
+
 class BodyDynamics:
     """For one robot, with memory of its own. `masses` (nbody,) are factors of each body's mass and inertia.
 
     Attributes:
-        friction, damping, armature: of the joints [N m], [N m s/rad], [kg m²] (n,); may be set.
+        friction, damping, armature: of the joints [N m], [N m s/rad], [kg m²] (n,); may be set. described: as the model
+            has them. accel_bias: of the accelerometer, in its frame [m/s²] (3,); may be set.
         bodies: MuJoCo's numbers of the bodies with mass, in the order of mass factors (b,). massless: those of feet that
             feel their own load.
     """
@@ -60,9 +70,11 @@ class BodyDynamics:
         self.bodies: Index = np.flatnonzero(self._mass > 0.0)
         self.masses = np.ones(len(self.bodies))
         self._data = mujoco.MjData(m)
+        self.accel_bias = np.zeros(3)
         dofs = model.dof_index
         self.friction, self.damping = m.dof_frictionloss[dofs].copy(), m.dof_damping[dofs].copy()
         self.armature = joints.armature.copy()
+        self.described = Passive(self.friction.copy(), self.damping.copy(), self.armature.copy())
         root = m.joint(ROOT_JOINT)
         self._v0, self._q0 = int(root.dofadr[0]), int(root.qposadr[0])
         imu = robot.imus[0].frame if robot.imus else model.base_frame
@@ -89,6 +101,16 @@ class BodyDynamics:
         self._mj.body_mass[self.bodies] = self._mass[self.bodies] * factors
         self._mj.body_inertia[self.bodies] = self._inertia[self.bodies] * factors[:, None]
 
+    def inherit(self, old: BodyDynamics, named: Mask) -> None:
+        """Take over what another, of an older model of the same robot, has learned beyond its model: masses; friction,
+        damping and rotors of the joints that are not `named` (n,)."""
+        self.accel_bias = old.accel_bias.copy()
+        mass, before = self._mass[self.bodies], old._mass[old.bodies]
+        self.set_masses(1.0 + (old.masses - 1.0) * before / mass)
+        for name in ("friction", "damping", "armature"):
+            now, then, learned = getattr(self, name), getattr(old.described, name), getattr(old, name)
+            setattr(self, name, np.where(named, now, np.maximum(now + learned - then, 0.0)))
+
     def _place(self, q: Array, qd: Array, qdd: Array, gyro: Array, accel: Array, turn_rate: Array) -> None:
         """Write a sample into MuJoCo's data; see `balance`."""
         m, d, v0 = self._mj, self._data, self._v0
@@ -99,6 +121,7 @@ class BodyDynamics:
         R = d.site_xmat[self._imu].reshape(3, 3)
         arm = d.site_xpos[self._imu]
         omega, alpha = R @ gyro, R @ turn_rate
+        accel = accel - self.accel_bias
         d.qvel[:], d.qacc[:] = 0.0, 0.0
         d.qvel[v0 + 3 : v0 + 6], d.qacc[v0 + 3 : v0 + 6] = omega, alpha
         d.qacc[v0 : v0 + 3] = R @ accel - cross(alpha, arm) - cross(omega, cross(omega, arm))
@@ -129,6 +152,15 @@ class BodyDynamics:
         turn, feel = self._feet_at_rest(gyro, standing)
         needed = total[self.model.dof_index] + self.armature * qdd + self.passive(qd)
         return Balance(np.asarray(needed), -total[v0 : v0 + 6], turn, feel)
+
+    @property
+    def mass(self) -> float:
+        """Of all that the soles feel [kg]."""
+        return float(self._mj.body_mass.sum())
+
+    def in_imu(self, vector: Array) -> Array:
+        """A vector along the root link's axes in those of the IMU, as it was in the last sample (3,)."""
+        return np.asarray(self._data.site_xmat[self._imu].reshape(3, 3).T @ vector)
 
     def passive(self, qd: Array) -> Array:
         """Torques that friction and damping take [N m] (n,)."""

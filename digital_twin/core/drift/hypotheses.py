@@ -93,9 +93,8 @@ class Signatures:
             shakes[i, :n], shakes[i, n:] = d.shaken(axis)
         return loads, shakes
 
-    def servo(self, block: Block) -> tuple[Array, Array, Array, Array]:
-        """Of a sample, each (n,): torque of the servos' law, stiffness (what 1 rad of encoder offset adds), what 1 s of
-        delay adds, and passive torques."""
+    def servo(self, block: Block) -> tuple[Array, Array, Array]:
+        """Of a sample, each (n,): torque of the servos' law, stiffness (what 1 rad of encoder offset adds), and passive
+        torques."""
         r = self._residuals
-        law = r.law(block)
-        return law, r.joints.kp, -r.joints.kp * block.command_rate, r.dynamics.passive(block.qd)
+        return r.law(block), r.joints.kp, r.dynamics.passive(block.qd)

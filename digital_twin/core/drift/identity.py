@@ -14,6 +14,7 @@ from digital_twin.core.drift.dynamics import SIGN_SPEED, BodyDynamics
 from digital_twin.core.drift.sample import Block, finite
 
 MASS, FRICTION, ARMATURE, BIAS = 0.05, 1.0, 0.3, 3.0  # usual deviations: relative; of a constant [N m]
+UNSENSED = 10.0  # [N] of the base
 AVERAGED = 10  # blocks
 MEANS = ("q", "qd", "qdd", "effort", "gyro", "accel", "turn_rate", "wrenches")
 
@@ -57,7 +58,7 @@ class Differences:
         self._rows.append((effort - said.needed, said.base, torque, base, qd, qdd))
 
     def apply(self) -> None:
-        """Fit, and change masses, friction, damping and rotors of the dynamics."""
+        """Fit, and change masses, friction, damping, rotors and the accelerometer's bias of the dynamics."""
         if len(self._rows) < 50:
             return
         d = self._d
@@ -73,6 +74,8 @@ class Differences:
         d.set_masses(d.masses + mass)
         d.friction = np.maximum(d.friction + self._joint[:, 1], 0.0)
         d.damping = np.maximum(d.damping + self._joint[:, 2], 0.0)
+        # Forces that the base lacks at all times are what the accelerometer reads too much.
+        d.accel_bias = d.accel_bias - d.in_imu(self._base[:3]) / d.mass
         d.armature = np.maximum(d.armature + self._joint[:, 3], 0.0)
 
     def _solve(self, y: Array, A: Array, own: Array, sigma: Array) -> tuple[Array, Array]:
@@ -89,7 +92,7 @@ class Differences:
         for i in range(n + 6):
             w = 1.0 / sigma[i] ** 2
             P = own[:, i] if i < n else np.ones((t, 1))
-            S = w * P.T @ P + (np.diag(prior[i]) if i < n else np.eye(1) * 1e-6)
+            S = w * P.T @ P + (np.diag(prior[i]) if i < n else np.eye(1) / UNSENSED**2)
             C, v = w * P.T @ A[:, i], w * P.T @ y[:, i]
             inverse = np.linalg.inv(S)
             N += w * A[:, i].T @ A[:, i] - C.T @ inverse @ C
@@ -97,10 +100,12 @@ class Differences:
             eliminated.append((P, inverse, C, v))
         mass = np.linalg.solve(N, rhs)
         rest = np.empty_like(y)
-        self._joint = np.zeros((n, 4))
+        self._joint, self._base = np.zeros((n, 4)), np.zeros(6)
         for i, (P, inverse, C, v) in enumerate(eliminated):
             each = inverse @ (v - C @ mass)
             rest[:, i] = P @ each
             if i < n:
                 self._joint[i] = each
+            else:
+                self._base[i - n] = each[0]
         return np.asarray(mass), rest

@@ -30,19 +30,24 @@ class Lookahead:
         """`rate` [Hz] of forecasts."""
         self._period = round(NS / rate)
         self._config = ForecastConfig(fidelity="contact", horizon=HORIZONS[-1], resolution=HORIZONS[0])
-        self._robot, self._joints, self._n = robot, joints, model.n
+        self._n = model.n
         self.names = [f"{round(1000 * h)}ms/{name}" for h in HORIZONS for name in model.joint_names]
         self.units = ["rad"] * len(self.names)
         self.plan = CommandPlan(model.n, delay=self._config.command_delay)
         self._pending: deque[tuple[int, int, Array]] = deque(maxlen=64)
         self._next = 0
         self._done: dict[int, Array] = {}
-        self.use(model)
+        self._forecaster = self.make(model, robot, joints)
 
-    def use(self, model: RobotModel) -> None:
+    def make(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> Forecaster:
+        """What forecasts with another model; takes a while."""
+        return Forecaster(model, robot, joints, self._config)
+
+    def use(self, forecaster: Forecaster) -> None:
         """Another model is in service."""
-        self._forecaster = Forecaster(model, self._robot, self._joints, self._config)
+        self._forecaster = forecaster
         self._pending.clear()
+        self._done.clear()
 
     def begin(self, stamp_ns: int, q: Array, qd: Array, base: BaseState) -> bool:
         """A state; a forecast is made when one is due."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from digital_twin.core.drift.residuals import FEATURES, Residuals
 from digital_twin.core.drift.sample import Block, Sampler
 from digital_twin.core.drift.scan_check import ScanCheck
 from digital_twin.core.drift.stream_watch import StreamFault, StreamWatch
+from digital_twin.core.forecaster import Forecaster
 from digital_twin.core.innovations import AXES
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
@@ -32,8 +34,19 @@ from digital_twin.core.world import World
 
 NS = 1_000_000_000
 PIECE = 12  # blocks whose residuals are computed anew in one go
+FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
+
+
+@dataclass(frozen=True)
+class NextModel:
+    """A model that is ready to be used."""
+
+    model: RobotModel
+    joints: Joints
+    residuals: Residuals
+    forecaster: Forecaster | None
 
 
 class Monitor:
@@ -87,6 +100,36 @@ class Monitor:
         self.model = model
         self.residuals = Residuals(model, self.robot, self._joints)
         self._differences = Differences(self.residuals.dynamics)
+
+    def prepare(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> NextModel:
+        """Another model of the same robot, made ready; takes a while, and may be done in a thread."""
+        forecaster = self.lookahead.make(model, robot, joints) if self.lookahead is not None else None
+        return NextModel(model, joints, Residuals(model, robot, joints), forecaster)
+
+    def use(self, new: NextModel) -> None:
+        """A model is in service. Where it says something new of a joint, that replaces what was learned of it; what was
+        learned of all else stays. When more than a few things are new, all is learned anew."""
+        old, old_joints = self.residuals, self._joints
+        drives = new.joints.kp != old_joints.kp
+        zeros = new.joints.zero_error != old_joints.zero_error
+        now, then = new.residuals.dynamics.described, old.dynamics.described
+        passive = (now.friction != then.friction) | (now.damping != then.damping) | (now.armature != then.armature)
+        new.residuals.dynamics.inherit(old.dynamics, passive)
+        self.model, self._joints, self.residuals = new.model, new.joints, new.residuals
+        self._differences = Differences(self.residuals.dynamics)
+        self._attribution.use(self.residuals)
+        if self.lookahead is not None and new.forecaster is not None:
+            self.lookahead.use(new.forecaster)
+        if int(drives.sum() + zeros.sum() + passive.sum()) > FEW or self.phase != "watching":
+            self.recalibrate()
+            return
+        nominal, parts = self.banks["body"].bank.nominal, self.residuals.parts
+        if nominal is not None:
+            nominal.mean[parts["tracking"]][drives, 1] = 0.0
+            nominal.mean[parts["tracking"]][drives | zeros, 0] = 0.0
+            nominal.mean[parts["torque"]][passive, 1] = 0.0
+        self.banks["body"].bank.reset()
+        self.reset()
 
     # In
 

@@ -180,14 +180,19 @@ class Rehearsal:
         return deliver
 
 
-def squats_and_sways(script: ScriptConfig, model: RobotModel, stand: Array, seed: int) -> Motion:
-    """A script's own motions, in another order and at other speeds and sizes for every seed; begins at the stand."""
+def squats_and_sways(
+    script: ScriptConfig, model: RobotModel, stand: Array, seed: int, sway: float = 1.0
+) -> Motion:  # fmt: skip
+    """A script's own motions, in another order and at other speeds and sizes for every seed; begins at the stand.
+
+    `sway`: of the sways' sizes; a robot with a load falls sooner.
+    """
     rng = np.random.default_rng([seed, 11])
     steps = [s for s in script.steps if s.hold == "stand"]
     moving = [s for s in script.steps if s.swing or s.cycle] * 4
     for i in rng.permutation(len(moving)):
         step = moving[i]
         period = step.period * rng.uniform(0.85, 1.4)
-        swing: dict[str, Any] = {joint: rng.uniform(0.6, 1.0) * angle for joint, angle in step.swing.items()}
+        swing: dict[str, Any] = {joint: sway * rng.uniform(0.6, 1.0) * angle for joint, angle in step.swing.items()}
         steps.append(replace(step, period=period, seconds=float(rng.integers(1, 4)) * period, swing=swing))
     return Script(replace(script, steps=steps), model, stand, "drift").sample

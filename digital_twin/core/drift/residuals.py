@@ -6,6 +6,7 @@
     gyro/…             rate of turn against the standing feet [rad/s]
     accelerometer/…    specific force against kinematics and gravity at the standing feet [m/s²]
     encoder/JOINT      reading against its forecast one measurement earlier [rad]
+    timing/commands    how much later than they should commands act, by the median of the joints that move [s]
 
 None of them knows what an estimator made of the same reading.
 """
@@ -24,6 +25,7 @@ AXES = ("x", "y", "z")
 FEATURES = 3
 JITTER = 1e-3  # [s]
 STICK = 0.05  # [rad/s]; slower joints may stick
+MOVING, LATEST = 40.0, 0.03  # [N m/s] of a servo whose set point moves; [s]
 SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
 USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
 FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
@@ -45,6 +47,7 @@ class Residuals:
             ("tracking", model.joint_names, "N m"), ("torque", model.joint_names, "N m"),
             ("balance", ("fx", "fy", "fz", "tx", "ty", "tz"), "N"), ("gyro", AXES, "rad/s"),
             ("accelerometer", AXES, "m/s²"), ("encoder", model.joint_names, "rad"),
+            ("timing", ("commands",), "s"),
         ]  # fmt: skip
         self.names = [f"{family}/{name}" for family, names, _ in families for name in names]
         self.units = [unit for _, names, unit in families for _ in names]
@@ -72,7 +75,10 @@ class Residuals:
         F[:, 0] = 1.0
         law = self.law(b)
         rate = self.joints.kp * b.command_rate
-        r[p["tracking"]] = b.effort - law
+        late = self._lateness(b.effort - law, rate)
+        r[p["timing"]] = late
+        # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
+        r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * (0.0 if np.isnan(late) else late)
         F[p["tracking"], 1], F[p["tracking"], 2] = np.nan_to_num(law), 1e-3 * np.nan_to_num(rate)
         g[p["tracking"]] = JITTER * np.nan_to_num(rate)
         r[p["encoder"]] = b.jump
@@ -102,10 +108,19 @@ class Residuals:
         self._sole = b.stamp_ns, last[1] + change
         return np.asarray(change / dt)
 
+    @staticmethod
+    def _lateness(error: Array, rate: Array) -> float:
+        """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
+        do. One drive that is at fault does not change a median."""
+        moving = np.abs(np.nan_to_num(rate)) > MOVING
+        if moving.sum() < 3:
+            return float("nan")
+        return float(np.clip(np.median(-error[moving] / rate[moving]), -LATEST, LATEST))
+
     def law(self, b: Block) -> Array:
         """Torques that the servos should give [N m] (n,)."""
         j = self.joints
-        asked = j.kp * (b.command - b.q) + j.kd * (b.command_rate - b.qd) + b.feed
+        asked = j.kp * (b.command - b.q + j.zero_error) + j.kd * (b.command_rate - b.qd) + b.feed
         return np.asarray(np.clip(asked, -self.model.max_effort, self.model.max_effort))
 
     def _dynamic(self, b: Block, r: Array) -> None:

@@ -18,6 +18,7 @@ SUBSYSTEMS = {
     "gyro": ("body", "gyro"),
     "accelerometer": ("body", "accelerometer"),
     "encoders": ("body", "encoder"),
+    "commands": ("body", "timing"),
     "feet": ("feet", "foot"),
     "forecasts": ("forecast", ""),
     "base pose": ("pose", "pose"),
