@@ -189,7 +189,7 @@ def test_the_whole_mass_is_that_on_the_soles(robot, found, truth):
     real, _ = truth
     names = [m.body(i).name for i in range(1, m.nbody) if "ankle" not in m.body(i).name or "cross" in m.body(i).name]
     total, true = (sum(x.body(n).mass[0] for n in names) for x in (m, real))
-    assert total == pytest.approx(true, abs=0.1)
+    assert total == pytest.approx(true, rel=0.005)
 
 
 # Payloads, and the whole loop of proof
