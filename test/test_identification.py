@@ -8,6 +8,7 @@ import pytest
 from drift_data import PAYLOAD, SEED, loaded, squats, still, trial
 
 from digital_twin.core.drift.estimate import Estimate, correlation_time, excitation, solve
+from digital_twin.core.drift.holdout import split
 from digital_twin.core.drift.identification import identify
 from digital_twin.core.drift.model_version import nominal
 from digital_twin.core.drift.parameters import Changes, apply
@@ -105,7 +106,7 @@ def test_uneven_stamps_are_made_even():
     assert dt == pytest.approx(0.005) and np.ptp(np.diff(again.stamps_ns)) <= 2
     at = (again.stamps_ns[0] - w.stamps_ns[0]) // 5_000_000
     assert np.abs(again.q - w.q[at : at + len(again)])[whole].max() < 2e-3
-    assert not whole[501:559].any() and whole.mean() > 0.9
+    assert not whole[501:559].any() and whole.mean() > 0.85
 
 
 # Servos
@@ -188,7 +189,7 @@ def test_the_whole_mass_is_that_on_the_soles(robot, found, truth):
     real, _ = truth
     names = [m.body(i).name for i in range(1, m.nbody) if "ankle" not in m.body(i).name or "cross" in m.body(i).name]
     total, true = (sum(x.body(n).mass[0] for n in names) for x in (m, real))
-    assert total == pytest.approx(true, abs=0.1)
+    assert total == pytest.approx(true, rel=0.005)
 
 
 # Payloads, and the whole loop of proof
@@ -313,3 +314,19 @@ def test_conditioning_moves_the_root_and_not_the_base_frame(robot):
     w = squats()
     s = condition(w, robot.model, np.zeros(28))
     assert len(s) > 100 and np.abs(s.acceleration.mean(axis=0) - [0, 0, 9.81]).max() < 0.2
+
+
+def test_what_proves_is_not_what_taught():
+    w = squats()
+    learn, proof = split(w, 0.3)
+    assert len(learn) + len(proof) == len(w) and learn.stamps_ns[-1] < proof.stamps_ns[0]
+    n = 12_000
+    stamps = np.arange(n) * 5_000_000
+    minute = Window(
+        stamps, *(np.resize(getattr(w, f), (n, *getattr(w, f).shape[1:])) for f in list(w.__dataclass_fields__)[1:])
+    )
+    learn, proof = split(minute, 0.3)
+    assert not set(learn.stamps_ns) & set(proof.stamps_ns) and len(learn) + len(proof) == n
+    assert len(proof) == pytest.approx(0.3 * n, rel=0.05)
+    edges = np.flatnonzero(np.diff(proof.stamps_ns) > 5_000_000)
+    assert len(edges) >= 4, "from all over it"

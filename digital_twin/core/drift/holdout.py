@@ -7,7 +7,7 @@ root mean squares, and its interval is found by drawing blocks of starts again a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import mujoco
 import numpy as np
@@ -36,6 +36,7 @@ CHUNK = 0.02  # [s] after which a residual is asked again
 BLOCK = 0.5  # [s] of starts that are drawn together
 _FLOOR = (5e-4, 4e-3, 4e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
 MOST_STARTS = 200
+LONG, STRETCH = 20.0, 3.0  # [s]: a window that is split into stretches, and their length
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,16 @@ class Comparison:
 
 
 def split(w: Window, share: float) -> tuple[Window, Window]:
-    """The first part to learn from, the last `share` to prove with."""
-    cut = round(len(w) * (1.0 - share))
-    return w[:cut], w[cut:]
+    """A part to learn from, and a `share` to prove with: the end, or of a long window parts from all over it.
+
+    A calibration moves one group of joints after another; its end alone would prove only what moves last.
+    """
+    if w.duration < LONG:
+        cut = round(len(w) * (1.0 - share))
+        return w[:cut], w[cut:]
+    block = ((w.stamps_ns - w.stamps_ns[0]) * 1e-9 // STRETCH).astype(int)
+    proof = np.floor((block + 1) * share) > np.floor(block * share)
+    return tuple(Window(*(getattr(w, f.name)[part] for f in fields(w))) for part in (~proof, proof))  # type: ignore[return-value]
 
 
 class Trials:

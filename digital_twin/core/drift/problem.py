@@ -123,9 +123,9 @@ class Problem:
         least = LEAST_NOISE[0 if i < 3 else 1 if i < 6 else 2]
         level = max(robust_deviation(residual[usable]), least) if usable.any() else least
         variance = np.full(len(residual), level**2)
-        if i >= 6:  # a joint that stands still may hold any friction up to Coulomb's
+        if i >= 6:  # a joint that stands still may hold any friction up to Coulomb's, and the same all the time
             slow = 1.0 - np.tanh(np.abs(qd[:, i - 6]) / 0.05)
-            variance += (self._friction[i - 6] * slow) ** 2
+            variance += (self._friction[i - 6] * slow) ** 2 * max(1.0, float(slow.sum()))
         return np.asarray(1.0 / (variance * correlation_time(residual[usable])))
 
     def _gather(self, rows: list[Row], usable: list[Array], weights: list[Array]) -> tuple[Array, Array]:

@@ -31,6 +31,7 @@ MOST_DELAY = 0.1  # [s] that is looked for
 STRENGTH, ZERO = 0.15, 0.02  # standard deviations before the data: relative, and [rad]
 LEAST_NOISE = 0.02  # [N m]
 SATURATED = 0.97
+LEAST_STRENGTH = 0.1  # of a motor that obeys its servo
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,10 @@ def _summary(
     told = Excitation()
     moving = False
     for name, fit, zero in zip(model.joint_names, fits, joints.zero_error, strict=True):
-        if fit is None:
-            why = "there is no measured torque beside a command"
+        if fit is None or not LEAST_STRENGTH < 1.0 + fit.x[0] < 1.0 / LEAST_STRENGTH:
+            why = (
+                "there is no measured torque beside a command" if fit is None else "its torque is not that of its servo"
+            )
             told = told.joined(Excitation(refused={label(k, name): why for k in ("strength", "zero error")}))
             continue
         s = 1.0 + float(fit.x[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from scipy.signal import savgol_filter
 
 from digital_twin.core.arrays import Array, Mask
@@ -68,7 +68,8 @@ def even(w: Window) -> tuple[float, Window, Mask]:
         return dt, w, np.ones(len(w), dtype=bool)
     grid = np.arange(0.0, t[-1] + 1e-9, dt)
     before = np.clip(np.searchsorted(t, grid, side="right") - 1, 0, len(t) - 2)
-    whole = steps[before] < 2.5 * dt
+    # What is beside a hole is left out too: speeds there are made of what is in it.
+    whole = minimum_filter1d((steps[before] < 2.5 * dt).astype(np.uint8), 2 * round(SHORT / dt) + 1) > 0
     near = np.where(grid - t[before] < t[before + 1] - grid, before, before + 1)
 
     def at(x: Array) -> Array:

@@ -113,7 +113,9 @@ def _names(c: Candidate) -> list[str]:
 
 def _trials(w: Window, h: HoldoutConfig, c: Candidate, *, feeds_speed: bool) -> Trials:
     weight = 9.81 * RobotModel(c.description, c.config.base_frame).mass
-    return Trials(w, h, feeds_speed=feeds_speed, feet=len(c.config.feet), weight=weight)
+    trials = Trials(w, h, feeds_speed=feeds_speed, feet=len(c.config.feet), weight=weight)
+    trials.find_timing(c)
+    return trials
 
 
 def _scores(c: Comparison) -> dict[str, float]:
