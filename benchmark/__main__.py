@@ -26,6 +26,7 @@ CLAIMS = (
     "prediction_skill",
     "prediction_falls",
     "prediction_node",
+    "drift_detection",
     "identification",
 )
 
