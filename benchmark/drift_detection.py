@@ -57,7 +57,13 @@ def summary(trials: list[Trial]) -> list[Row]:
             bound = float(np.median([f["bound"] for f in found if f["bound"] > 0.0]))
             rows.append(Row(f"{case.name}: delay over Lorden's bound", float(np.median(bounds)) * bound, "s", 2.0, bound, "bound"))  # fmt: skip
         rows.append(
-            Row(f"{case.name}: named rightly", 100.0 * float(np.mean([f["named"] for f in found])), "%", 90.0, at_least=True)
+            Row(
+                f"{case.name}: named rightly",
+                100.0 * float(np.mean([f["named"] for f in found])),
+                "%",
+                90.0,
+                at_least=True,
+            )
         )
         errors = [abs(f["size"] / case.size - 1.0) for f in found if f["named"] and math.isfinite(case.size)]
         if errors:

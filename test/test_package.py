@@ -229,7 +229,7 @@ def test_links_lead_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
-def test_the_topic_and_service_tables_are_true():
+def test_the_topic_and_service_tables_are_true(tmp_path):
     """Against the graph of the running nodes."""
     from ros_rig import rig
     from sensor_msgs.msg import CameraInfo
@@ -258,11 +258,11 @@ def test_the_topic_and_service_tables_are_true():
         own = node.get_service_names_and_types_by_node(node.get_name(), "/")
         services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
 
-    with rig(
-        SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript, DriftMonitor
-    ) as r:
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript) as r:
         for node in r.nodes:
             look(node)
+    with rig(DriftMonitor, models__store=str(tmp_path)) as r:
+        look(r.nodes[0])
     with rig(PhysicsPredictor) as r:
         look(r.nodes[0])
         services.add(("physics_predictor/predict", "std_srvs/Trigger"))  # served beside it; its own test calls it

@@ -161,13 +161,14 @@ class _Fitter:
             score, jump = self._e.leaps.get(i, (0.0, 0.0))
             size, spread, gain, left = jump, abs(jump) / max(abs(score), 1e-9), 0.5 * score**2, 1.0
             if power[i] > 1e-9:
-                size = float(product[i] / power[i])
+                by_torque = float(product[i] / power[i])
                 seen = 0.5 * float(product[i] ** 2 / power[i])
-                spread = 1.0 / math.sqrt(power[i])
-                left = float(((x[:, i] - size * white[:, i]) ** 2).mean())
-                # A zero that moved without a jump of the reading, or a jump of another size, is none.
-                missing = min(0.5 * ((size - jump) / sigma[i]) ** 2, 0.5 * seen) if sigma[i] > 0.0 else 0.0
+                # A zero that moved without a jump of the reading, or with one of another size, is none.
+                missing = min(0.5 * ((by_torque - jump) / sigma[i]) ** 2, 0.5 * seen) if sigma[i] > 0.0 else 0.0
                 gain = seen + gain - missing
+                if not jump:
+                    size, spread = by_torque, 1.0 / math.sqrt(power[i])
+                    left = float(((x[:, i] - size * white[:, i]) ** 2).mean())
             if gain > 0.0:
                 self._add("encoder", name, size, spread, gain, left)
 
