@@ -16,7 +16,7 @@ from digital_twin.core.drift.bank import SHIFTS, STRONGEST, WINDOW, Nominal
 from digital_twin.core.drift.run_length import chi_square_threshold, cusum_threshold
 
 KINDS = ("step", "drift", "spread")
-PIECE = 10  # healthy samples that are gone through at a time
+PIECE = 25  # healthy samples that are gone through at a time
 SLOW = 5.0  # [s] of evidence, after which a change crept
 CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
 CHANCE = 1.15  # times as high as usual is chance

@@ -33,7 +33,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
-PIECE = 12  # blocks whose residuals are computed anew in one go
+PIECE = 20  # blocks whose residuals are computed anew in one go
 FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
@@ -227,7 +227,8 @@ class Monitor:
             yield
         asked = np.array([np.where(np.isnan(b.command), b.q, b.command) for b in blocks])
         fast = np.abs(np.array([b.command_rate for b in blocks]))
-        self._range = (np.nanmin(asked, axis=0), np.nanmax(asked, axis=0), np.nanmax(np.nan_to_num(fast), axis=0))
+        asked = np.where(np.isnan(asked).all(axis=0), 0.0, asked)  # joints that never report are not judged
+        self._range = (np.nanmin(asked, axis=0), np.nanmax(asked, axis=0), np.nan_to_num(fast).max(axis=0))
         for bank in self.banks.values():
             yield from bank.bank.fit()
         channels = sum(int(b.bank.nominal.good.sum()) for b in self.banks.values() if b.bank.nominal is not None)
