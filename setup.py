@@ -27,6 +27,8 @@ RUNTIME = [
 # Tables for learning: digital-twin export.
 EXPORT = ["h5py>=3.8", "pyarrow>=14"]
 PLOT = ["matplotlib>=3.8"]
+# Gaussian processes for what no parameter of a model explains.
+LEARN = ["scikit-learn>=1.3"]
 # ROS 2 Jazzy as wheels, for machines without a ROS installation. Without the pin of rclpy it would be Kilted.
 ROS = [
     "ros-rclpy[fastrtps]==7.1.6",
@@ -41,12 +43,14 @@ ROS = [
 ]
 TEST = [
     *EXPORT,
+    *LEARN,
     *PLOT,
     "colcon-common-extensions",
     "hypothesis>=6.100",
     "mypy>=1.13",
     "pillow>=10",
     "pytest>=8,<8.4",  # launch_pytest wants it below 8.4
+    "river>=0.21",  # detectors to compare with, in benchmark/
     "ruff>=0.8",
     "types-psutil",
     "types-pyyaml",
@@ -69,7 +73,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     python_requires=">=3.10",
     install_requires=RUNTIME,
-    extras_require={"export": EXPORT, "plot": PLOT, "ros": ROS, "test": TEST},
+    extras_require={"export": EXPORT, "learn": LEARN, "plot": PLOT, "ros": ROS, "test": TEST},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "README.md", "LICENSE", "CHANGELOG.md"]),

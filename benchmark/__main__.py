@@ -27,6 +27,8 @@ CLAIMS = (
     "prediction_skill",
     "prediction_falls",
     "prediction_node",
+    "drift_detection",
+    "identification",
 )
 
 

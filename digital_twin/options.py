@@ -9,6 +9,7 @@ from digital_twin.core.errors import ConfigError, unknown
 SIMULATORS = ("mujoco", "gazebo", "none")
 CONTROLLERS = ("script", "gait", "user", "none")
 RECORD = ("false", "true", "snapshots")
+MODELS = "~/.ros/digital_twin/models"  # the store of the versions of models
 
 
 @dataclass(frozen=True)

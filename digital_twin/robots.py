@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from digital_twin.core.description import Description, load_description, parse_description
+from digital_twin.core.drift.model_version import ModelVersion
+from digital_twin.core.drift.residual_gp import ResidualConfig, ResidualTorque
 from digital_twin.core.errors import TwinError
 from digital_twin.core.guess import guess_robot_config
 from digital_twin.core.model import RobotModel
@@ -18,13 +20,17 @@ from digital_twin.paths import find, share
 
 @dataclass(frozen=True)
 class Robot:
-    """A robot, ready for use. `where` is what to call the config's origin in an error; `notes` say what was guessed."""
+    """A robot, ready for use. `where` is what to call the config's origin in an error; `notes` say what was guessed.
+
+    `residual`: torques beyond what the model needs, where a version of it has them.
+    """
 
     description: Description
     model: RobotModel
     config: RobotConfig
     where: str
     notes: tuple[str, ...] = ()
+    residual: ResidualConfig = field(default_factory=ResidualConfig)
 
     @cached_property
     def joints(self) -> Joints:
@@ -61,6 +67,18 @@ def load_robot(robot_description: str = "", robot_config: str = "") -> Robot:
 def robot_sensors(robot: Robot) -> tuple[list[SensorSpec], list[str]]:
     """The sensors of a robot (cameras aside), and one line for each that cannot be."""
     return sensors.robot_sensors(robot.description.tree(), robot.config, lambda n: find(n, "config/sensors"))
+
+
+def with_version(robot: Robot, version: ModelVersion) -> Robot:
+    """A robot as it was brought, with the parameters of a version of its model.
+
+    Raises:
+        ConfigError, DescriptionError: one line: the version is another robot's, or cannot be.
+    """
+    description, config = version.apply(robot.description, robot.config)
+    model = RobotModel(description, config.base_frame)
+    ResidualTorque(version.residual, model.joint_names, f"model {version.short}")
+    return Robot(description, model, config, f"model {version.short}", robot.notes, version.residual)
 
 
 def _own_config(name: str) -> Path | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
+from digital_twin.core.drift.config import DriftConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
@@ -13,6 +14,7 @@ from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, Fore
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
 from digital_twin.recording.folder import RecordingConfig
+from digital_twin.ros.model_keeper import KeeperConfig
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,33 @@ class VirtualCameraSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
+class DriftSettings(RobotSettings, DriftConfig):
+    """drift_monitor"""
+
+    world: str = param(
+        "",
+        "path of an SDF world, or the name of one of the package's, that scans are compared with; empty: they are not",
+    )
+    commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
+    renew_after: float = param(
+        6.0,
+        "a change that one hypothesis explains is waited for, then the model is renewed from it",
+        unit="s",
+        low=1,
+        high=60,
+    )
+    review_after: float = param(
+        20.0,
+        "a model in service is judged beside the one before, and taken back when it is worse",
+        unit="s",
+        low=5,
+        high=60,
+    )
+    gap_every: float = param(0.0, "between reality gap reports; 0: on demand", unit="s", low=0, high=1e6)
+    models: KeeperConfig = param(KeeperConfig)
+
+
+@dataclass(frozen=True)
 class RecorderSettings(RobotSettings):
     """recorder"""
 
@@ -217,6 +246,7 @@ SETTINGS: dict[str, type] = {
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
     "physics_predictor": PredictorSettings,
+    "drift_monitor": DriftSettings,
     "bag_player": BagPlayerSettings,
     "recorder": RecorderSettings,
     "dashboard": DashboardSettings,

@@ -109,3 +109,15 @@ def test_a_copy_is_not_changed_by_what_comes_later():
     other = plan.copy()
     plan.command(1, np.array([2.0]))
     assert ask(other, 1.0, q=(0.0,))[0].position[0] == 1.0 and ask(plan, 1.0, q=(0.0,))[0].position[0] == 2.0
+
+
+def test_a_trajectory_is_followed_in_the_steps_of_its_source():
+    """A source at 100 Hz holds each point for 10 ms, as it did with what it commanded already."""
+    plan = CommandPlan(1, "auto", delay=0.003)
+    for k in range(8):
+        plan.command(k * 10_000_000, np.array([0.1 * k]))
+    plan.trajectory(70_000_000, np.array([0.0, 1.0]), np.array([[0.7], [10.7]]))  # 10 rad/s
+    times = np.arange(0.0, 0.05, 0.001)
+    position = plan.sample(70_000_000, times, np.zeros(1))[0].position[:, 0]
+    issued = np.floor((0.070 + times - 0.003 + 1e-9) / 0.01) * 0.01
+    assert np.allclose(position, np.where(issued < 0.0699, 0.6, 0.7 + 10.0 * (issued - 0.07)))

@@ -229,13 +229,14 @@ def test_links_lead_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
-def test_the_topic_and_service_tables_are_true():
+def test_the_topic_and_service_tables_are_true(tmp_path):
     """Against the graph of the running nodes."""
     from ros_rig import rig
     from sensor_msgs.msg import CameraInfo, Imu, LaserScan
 
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.dashboard import Dashboard
+    from digital_twin.nodes.drift_monitor import DriftMonitor
     from digital_twin.nodes.physical_bridge import PhysicalBridge
     from digital_twin.nodes.physics_predictor import PhysicsPredictor
     from digital_twin.nodes.simulated_robot import SimulatedRobot
@@ -269,6 +270,8 @@ def test_the_topic_and_service_tables_are_true():
         r.until(lambda: r.nodes[0].count_subscribers("virtual/pose") == 2, "the sensors to listen")
         for node in r.nodes:
             look(node)
+    with rig(DriftMonitor, models__store=str(tmp_path)) as r:
+        look(r.nodes[0])
     with rig(PhysicsPredictor) as r:
         look(r.nodes[0])
         services.add(("physics_predictor/predict", "std_srvs/Trigger"))  # served beside it; its own test calls it

@@ -27,6 +27,7 @@ def test_which_nodes_run_for_which_robot():
         "twin_synchronizer",
         "physics_predictor",
         "virtual_sensor_publisher",
+        "drift_monitor",
         "virtual_lidar_publisher",
         "virtual_camera_publisher",
     ]

@@ -11,7 +11,7 @@ from digital_twin.cli.page_arguments import add_dashboard, run_with_page, wants_
 from digital_twin.cli.recordings import add_recordings, run_recordings
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
-from digital_twin.options import CONTROLLERS, RECORD, Options
+from digital_twin.options import CONTROLLERS, MODELS, RECORD, Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
     _add_sensor_commands(commands)
     add_recordings(commands)
+    _add_models(commands)
     return p
 
 
@@ -52,6 +53,23 @@ def _add_sensor_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     study.description = "Run an estimator over simulated runs with several sets of sensors (docs/sensors.md)."
     study.add_argument("config", metavar="CONFIG.yaml", help="or the name of one of the package's (fusion_study.yaml)")
     study.add_argument("--plot", metavar="OUT.png", default="", help="draw the errors (needs matplotlib)")
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("models", help="versions of the robot's model: list, show, diff, rollback")
+    p.description = "The model store: every model that was in service, how it proved itself, and back (docs/models.md)."
+    what = p.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = what.add_parser("list", help="all versions, oldest first")
+    show = what.add_parser("show", help="one version: where it comes from, its scores, its parameters")
+    show.add_argument("version", nargs="?", default="", help="beginning of its hash (default: the one in service)")
+    diff = what.add_parser("diff", help="the parameters in which two versions differ")
+    diff.add_argument("version", help="beginning of its hash")
+    diff.add_argument("other", nargs="?", default="", help="the other one (default: the one in service)")
+    back = what.add_parser("rollback", help="put the version before, or another one, into service")
+    back.add_argument("version", nargs="?", default="", help="beginning of its hash (default: the parent)")
+    for each in (listing, show, diff, back):
+        each.add_argument("--store", metavar="FOLDER", default=MODELS, help=f"the model store (default: {MODELS})")
+        each.add_argument("--robot", metavar="NAME", default="", help="whose, when the store is of several robots")
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -114,6 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             fusion_study(a.config, a.plot)
             return 0
+        if a.command == "models":
+            from digital_twin.cli.models import run_models
+
+            return run_models(a)
         if a.command == "run":
             return _run(a)
         return run_recordings(a)

@@ -16,6 +16,7 @@ import numpy as np
 from digital_twin.core.arrays import Array, Index, Mask
 
 NS = 1_000_000_000
+STEADY = 6  # commands from which a source's period is known
 MEMORY = 128  # commands remembered: a tenth of a second at 1 kHz
 Controller = Callable[[float, Array, Array], tuple[Array, Array, Array]]
 """From time from now [s], joint positions [rad] and speeds [rad/s] (n,) to set points of position, speed, torque."""
@@ -125,12 +126,22 @@ class CommandPlan:
         ahead = t > (self._commands[-1][0] if self._commands else -(2**62))
         path = self._trajectory if self.plan in ("auto", "trajectory") else None
         if path is not None and path.times[-1] > now_ns - NS:
-            return self._follow(path, t, past, ahead), "the trajectory being executed"
+            return self._follow(path, self._in_steps(t), past, ahead), "the trajectory being executed"
         if not self._commands:
             return past, "no commands: the joints hold where they are"
         if self.plan in ("auto", "trend") and np.any(self._commands[-1][2]):
             return self._go_on(t, past, ahead), f"the last command going on for {self._trend:g} s"
         return past, "the last command held"
+
+    def _in_steps(self, t: Index) -> Index:
+        """When what is in force at times [ns] was or will be commanded: a source holds each command for its period."""
+        if len(self._commands) < STEADY:
+            return t
+        stamps = np.array([self._commands[i][0] for i in range(-STEADY, 0)])
+        period, last = int(np.median(np.diff(stamps))), int(stamps[-1])
+        if not 0 < period < NS // 10:
+            return t
+        return np.where(t > last, last + (t - last) // period * period, t)
 
     def _held(self, t: Index, q: Array) -> SetPoints:
         k = len(t)

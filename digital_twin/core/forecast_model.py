@@ -60,16 +60,16 @@ class ForecastModel:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, world: World | None = None, timestep: float = 0.002,
-        alter: Callable[[mujoco.MjSpec], None] | None = None,
+        alter: Callable[[mujoco.MjSpec], None] | None = None, *, sensors: bool = False,
     ) -> None:  # fmt: skip
-        """`alter` may change the scene before it is compiled: other motors, other contacts.
+        """`alter` may change the scene before it is compiled: other motors, other contacts. `sensors`: simulate them too.
 
         Raises:
             DescriptionError: the model does not compile.
         """
         self.model, self.robot, self.joints, self.timestep = model, robot, joints, timestep
         spec = SceneBuilder(model, robot, joints).build(world, timestep, 0.0)
-        for sensor in list(spec.sensors):
+        for sensor in [] if sensors else list(spec.sensors):
             spec.delete(sensor)
         if alter is not None:
             alter(spec)
@@ -121,7 +121,7 @@ class ForecastModel:
         """MuJoCo's full physics state (size,) of a robot that moves as the synchronizer says.
 
         Args:
-            q, qd: joints [rad], [rad/s] (n,).
+            q, qd: joints as they are read [rad], [rad/s] (n,).
             position, rotation: of the base frame in the world [m] (3,), (3, 3).
             velocity, angular_velocity: of the base frame, in itself [m/s], [rad/s] (3,).
             contacts: which feet stand: the robot is moved up or down until these rest on the ground.
@@ -132,7 +132,7 @@ class ForecastModel:
         m, d = self.mj, self.data
         d.time = 0.0
         d.qpos[:], d.qvel[:] = m.qpos0, 0.0
-        self.model.write_joints(d.qpos, q)
+        self.model.write_joints(d.qpos, q - self.joints.zero_error)
         d.qvel[self.model.dof_index] = qd
         R = rotation @ self._base_turn.T
         offset = R @ self._base_at
@@ -186,7 +186,7 @@ class ForecastModel:
         offset = R @ self._base_at
         velocity = qvel[..., self._vel : self._vel + 3] + np.cross((R @ omega[..., None])[..., 0], offset)
         return Motion(
-            qpos[..., self.model.qpos_index], qvel[..., self.model.dof_index], qpos[..., self._pos : self._pos + 3] + offset,
+            qpos[..., self.model.qpos_index] + self.joints.zero_error, qvel[..., self.model.dof_index], qpos[..., self._pos : self._pos + 3] + offset,
             R @ self._base_turn, velocity, omega @ self._base_turn,
         )  # fmt: skip
 

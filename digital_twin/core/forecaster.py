@@ -19,6 +19,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan, Controller, SetPoints
 from digital_twin.core.contact_laws import apply_contacts
+from digital_twin.core.drift.residual_gp import ResidualConfig, ResidualTorque
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.fluid import apply_fluid
 from digital_twin.core.forecast_model import STATE, ForecastModel, Motion
@@ -77,9 +78,10 @@ class Forecaster:
     """
 
     def __init__(
-        self, model: RobotModel, robot: RobotConfig, joints: Joints, config: ForecastConfig, world: World | None = None
-    ) -> None:
-        """Raises: DescriptionError when the model does not compile."""
+        self, model: RobotModel, robot: RobotConfig, joints: Joints, config: ForecastConfig, world: World | None = None,
+        residual: ResidualConfig | None = None,
+    ) -> None:  # fmt: skip
+        """`residual`: torques that no parameter explains. Raises: DescriptionError when the model does not compile."""
         self.model, self.robot, self.config = model, robot, config
         self.power = Powertrain(model, robot, joints)
         self.power_state = self.power.start()
@@ -94,6 +96,7 @@ class Forecaster:
             )
             self._friction[fidelity] = FrictionLaw(self.models[fidelity].mj, self._touches)
         self.version = self.models["contact"].version
+        self.residual = ResidualTorque(residual or ResidualConfig(), model.joint_names)
         self.ground = Ground(model, robot)
 
     def prepare(self, spec: mujoco.MjSpec, alter: Callable[[mujoco.MjSpec], None] | None = None) -> None:
@@ -201,15 +204,24 @@ class Forecaster:
             states, power = simulate(model.mj, model.data, self.power, self.power_state, start, controls, friction)
             check(states, start, controls)
             return start, states, power
-        if not friction.varies:
+        if not friction.varies and not self.residual:
             return start, roll(model, start, controls), None
         every = max(1, round(FRICTION_CHUNK / self.config.timestep))
         parts, now = [], start
         for i in range(0, len(controls), every):
-            parts.append(roll(model, now, controls[i : i + every]))
+            parts.append(roll(model, now, self._corrected(model, now, controls[i : i + every])))
             now = parts[-1][-1]
             friction.update(model.mj, model.data)
         return start, np.concatenate(parts), None
+
+    def _corrected(self, model: ForecastModel, state: Array, controls: Array) -> Array:
+        """Controls (s, nu) with what is known of the torques that the model lacks in this state."""
+        if not self.residual:
+            return controls
+        m = model.motion(state)
+        each = controls.reshape(len(controls), -1, 3).copy()
+        each[:, :, 2] += self.residual.correction(m.q, m.qd)
+        return np.asarray(each.reshape(controls.shape))
 
     def _weld(self, model: ForecastModel, contacts: tuple[bool, ...]) -> None:
         m, d = model.mj, model.data

@@ -13,6 +13,7 @@ import numpy as np
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
+from digital_twin.core.drift.residual_gp import ResidualConfig
 from digital_twin.core.ensemble import Ensemble, Spread
 from digital_twin.core.forecaster import Forecast, Forecaster
 from digital_twin.core.foresight import (
@@ -48,10 +49,10 @@ class Prediction:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, config: ForecastConfig, ensemble: EnsembleConfig,
-        foresight: ForesightConfig, world: World | None = None,
+        foresight: ForesightConfig, world: World | None = None, residual: ResidualConfig | None = None,
     ) -> None:  # fmt: skip
         """Raises: DescriptionError, TwinError when the model cannot be used."""
-        self.forecaster = Forecaster(model, robot, joints, config, world)
+        self.forecaster = Forecaster(model, robot, joints, config, world, residual)
         self.ensemble = Ensemble(self.forecaster, ensemble, world)
         self._contact = self.forecaster.models["contact"]
         self._config = foresight
@@ -66,7 +67,7 @@ class Prediction:
     def observe(self, s: State) -> None:
         """Keep up with a state: the ground under it, and how warm its motors have become since the last one."""
         f, dt = self.forecaster, (s.stamp_ns - self._observed_ns) / 1e9
-        f.ground.update(s.base, s.q)
+        f.ground.update(s.base, s.q - self._contact.joints.zero_error)
         if s.effort is not None and 0.0 < dt < MOST_GAP:
             f.observe(s.effort, s.qd, dt)
         self._observed_ns = s.stamp_ns

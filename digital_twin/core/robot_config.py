@@ -68,6 +68,9 @@ class JointConfig:
         0.0, "smallest step of the position reading; 0: found from the readings", unit="rad", low=0, high=0.1
     )
     encoder_noise: float = param(5e-5, "standard deviation of the position reading", unit="rad", low=0, high=0.1)
+    zero_error: float = param(
+        0.0, "by which positions read too large beside those commanded; known to forecasts", unit="rad", low=-1, high=1
+    )
     stand: float = param(0.0, "position when the robot stands at ease", unit="rad", low=-7, high=7)
 
 
@@ -127,6 +130,7 @@ class Joints:
         self.armature = np.array([j.armature for j in each])
         self.encoder_resolution = np.array([j.encoder_resolution for j in each])
         self.encoder_noise = np.array([j.encoder_noise for j in each])
+        self.zero_error = np.array([j.zero_error for j in each])
         self.stand = np.clip(np.array([j.stand for j in each]), model.lower, model.upper)
         if len(set(self.reported_names)) != len(self.reported_names):
             raise ConfigError(f"{where}: two joints are reported under one name")

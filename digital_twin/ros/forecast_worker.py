@@ -73,7 +73,7 @@ class ForecastWorker:
         """
         s = self._settings
         world = load_world(find(s.world, "worlds")) if s.world else None
-        return Prediction(robot.model, robot.config, robot.joints, s, s.ensemble, s.warnings, world)
+        return Prediction(robot.model, robot.config, robot.joints, s, s.ensemble, s.warnings, world, robot.residual)
 
     # From other threads
 

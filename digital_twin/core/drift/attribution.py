@@ -1,0 +1,214 @@
+"""Which hypothesis explains the recent residuals best? Generalised least squares on whitened scores.
+
+Scores are independent and of unit variance, so for a signature s (whitened the same way) the size is sᵀx / sᵀs, its
+variance 1 / sᵀs, and it gains (sᵀx)² / 2 sᵀs in log-likelihood. Hypotheses with more parameters pay half a logarithm of the
+number of samples for each (Schwarz 1978).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.drift.bank import Bank
+from digital_twin.core.drift.hypotheses import Hypothesis, Signatures
+from digital_twin.core.drift.residuals import Residuals
+from digital_twin.core.drift.sample import Block
+
+PIECE = 8  # samples, or frames, whose signatures are computed at a time
+ENOUGH = 0.4  # of what is too much must be explained, else it is none of these
+LEAST_GAIN = 8.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The recent past: blocks, their scores (t, c) without clipping and standard deviations (t, c); which channels alarm
+    (c,); of the feet scores (u, 6 f) and which of them alarm; of joints whose readings jumped the score and by how much
+    [rad]."""
+
+    blocks: list[Block]
+    scores: Array
+    sigma: Array
+    alarm: Mask
+    feet: Array
+    feet_alarm: Mask
+    leaps: dict[int, tuple[float, float]]
+
+
+class Attribution:
+    """Fits the bank of hypotheses. `rank` works piece by piece, so that nobody waits for it."""
+
+    def __init__(self, residuals: Residuals, bank: Bank, feet: list[str]) -> None:
+        self._r, self._bank, self._feet = residuals, bank, feet
+        self.signatures = Signatures(residuals)
+
+    def use(self, residuals: Residuals) -> None:
+        """Another model is in service."""
+        self._r, self.signatures = residuals, Signatures(residuals)
+
+    def rank(self, e: Evidence, found: list[Hypothesis]) -> Iterator[None]:
+        """Put what explains the evidence into `found`, the most likely first; empty when none does."""
+        parts, n = self._r.parts, self._r.model.n
+        law, stiff, passive, loads, shakes = [], [], [], [], []
+        for i, block in enumerate(e.blocks):
+            a, b, c = self.signatures.servo(block)
+            law.append(a), stiff.append(b), passive.append(c)  # type: ignore[func-returns-value]
+            load, shake = self.signatures.dynamic(block)
+            loads.append(load), shakes.append(shake)  # type: ignore[func-returns-value]
+            if i % PIECE == PIECE - 1:
+                yield
+        x = e.scores
+        fitter = _Fitter(e, x, self._bank)
+        tracking, torque = parts["tracking"], parts["torque"]
+        fitter.joints("friction", self._r.model.joint_names, torque, np.array(passive), lambda s: 1.0 + s)
+        fitter.joints("motor", self._r.model.joint_names, tracking, -np.array(law), lambda s: 1.0 - s)
+        yield
+        fitter.encoders(self._r.model.joint_names, tracking, parts["encoder"], np.array(stiff))
+        delayed = np.zeros_like(x)
+        delayed[:, parts["timing"]] = 1.0
+        fitter.columns("delay", "", [delayed])
+        yield
+        body = np.r_[torque.start : torque.stop, parts["balance"].start : parts["balance"].stop]
+        columns = np.swapaxes(np.array(loads), 0, 1)
+        for i, frame in enumerate(self.signatures.frames):
+            full = np.zeros_like(x)
+            full[:, body] = columns[i]
+            fitter.columns("payload", frame, [full])
+            if i % PIECE == PIECE - 1:
+                yield
+        shaken = np.swapaxes(np.array(shakes), 0, 1)
+        along = []
+        for axis in range(3):
+            full = np.zeros_like(x)
+            full[:, body] = shaken[axis]
+            full[:, parts["accelerometer"].start + axis] = 1.0
+            along.append(full)
+        fitter.columns("accelerometer bias", "", along)
+        yield
+        turned = np.zeros((3, *x.shape))
+        for axis in range(3):
+            turned[axis, :, parts["gyro"].start + axis] = 1.0
+        fitter.columns("gyro bias", "", list(turned))
+        fitter.feet("slip", self._feet, (0, 1, 5))
+        fitter.feet("ground", self._feet, (2, 3, 4))
+        found[:] = fitter.ranked()
+        del n
+
+
+class _Fitter:
+    """The sums of one evidence."""
+
+    def __init__(self, e: Evidence, x: Array, bank: Bank) -> None:
+        self._e, self._bank = e, bank
+        self._there = np.isfinite(x)
+        self._x = np.where(self._there, x, 0.0)
+        self._found: list[tuple[float, Hypothesis, Array]] = []
+        feet = np.where(np.isfinite(e.feet), e.feet, 0.0)
+        self._foot = feet
+        excess = 0.5 * np.maximum((self._x**2).sum(axis=0) - self._there.sum(axis=0), 0.0)
+        foot_excess = 0.5 * np.maximum((feet**2).sum(axis=0) - np.isfinite(e.feet).sum(axis=0), 0.0)
+        self._total = float(excess[e.alarm].sum() + foot_excess[e.feet_alarm].sum())
+        self._price = 0.5 * math.log(max(len(x), 2))
+
+    def _whiten(self, signature: Array) -> Array:
+        white = self._bank.whiten(signature, self._e.sigma)
+        return np.where(self._there & np.isfinite(white), white, 0.0)
+
+    def _add(
+        self,
+        kind: str,
+        target: str,
+        size: float,
+        spread: float,
+        gain: float,
+        left: float,
+        vector: tuple[float, ...] = (),
+    ) -> None:
+        if (kind == "friction" and size < 0.0) or (kind == "motor" and size < -0.05):
+            return  # no friction drives, and no motor turns the wrong way
+        margin = 1.96 * spread * max(1.0, math.sqrt(max(left, 0.0)))
+        explained = gain / max(self._total, gain, 1e-9) if self._total > 0.0 else 0.0
+        h = Hypothesis(kind, target, size, size - margin, size + margin, gain, explained, vector)
+        self._found.append((gain - self._price * max(1, len(vector)), h, np.empty(0)))
+
+    def joints(self, kind: str, names: list[str], part: slice, signature: Array, size) -> None:  # type: ignore[no-untyped-def]
+        """One parameter for each joint, seen in its own channel."""
+        full = np.zeros_like(self._x)
+        full[:, part] = signature
+        white = self._whiten(full)[:, part]
+        x = self._x[:, part]
+        power, product = (white**2).sum(axis=0), (white * x).sum(axis=0)
+        for i, name in enumerate(names):
+            if power[i] > 1e-9:
+                theta = float(product[i] / power[i])
+                gain = 0.5 * float(product[i] ** 2 / power[i])
+                left = float(((x[:, i] - theta * white[:, i]) ** 2).mean())
+                self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, left)
+
+    def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array) -> None:
+        """A joint's zero: a jump of its reading, and a torque that the set point does not explain from then on."""
+        full = np.zeros_like(self._x)
+        full[:, tracking] = stiff
+        white = self._whiten(full)[:, tracking]
+        x = self._x[:, tracking]
+        power, product = (white**2).sum(axis=0), (white * x).sum(axis=0)
+        sigma = self._e.sigma[:, encoder].mean(axis=0)
+        for i, name in enumerate(names):
+            score, jump = self._e.leaps.get(i, (0.0, 0.0))
+            size, spread, gain, left = jump, abs(jump) / max(abs(score), 1e-9), 0.5 * score**2, 1.0
+            if power[i] > 1e-9:
+                by_torque = float(product[i] / power[i])
+                seen = 0.5 * float(product[i] ** 2 / power[i])
+                # A zero that moved without a jump of the reading, or with one of another size, is none.
+                missing = min(0.5 * ((by_torque - jump) / sigma[i]) ** 2, 0.5 * seen) if sigma[i] > 0.0 else 0.0
+                gain = seen + gain - missing
+                if not jump:
+                    size, spread = by_torque, 1.0 / math.sqrt(power[i])
+                    left = float(((x[:, i] - size * white[:, i]) ** 2).mean())
+            if gain > 0.0:
+                self._add("encoder", name, size, spread, gain, left)
+
+    def columns(self, kind: str, target: str, signatures: list[Array]) -> None:
+        """One parameter for each signature (t, c), over all channels."""
+        white = [self._whiten(s) for s in signatures]
+        N = np.array([[float((a * b).sum()) for b in white] for a in white])
+        v = np.array([float((a * self._x).sum()) for a in white])
+        if np.diag(N).min() < 1e-9:
+            return
+        N += 1e-9 * np.trace(N) * np.eye(len(N))
+        theta = np.linalg.solve(N, v)
+        gain = 0.5 * float(v @ theta)
+        seen = sum((a != 0.0) for a in white) > 0
+        rest = self._x - sum(t * a for t, a in zip(theta, white, strict=True))
+        left = float((rest[seen] ** 2).mean()) if seen.any() else 1.0
+        covariance = np.linalg.inv(N)
+        if len(theta) == 1:
+            self._add(kind, target, float(theta[0]), math.sqrt(covariance[0, 0]), gain, left)
+            return
+        size = float(np.linalg.norm(theta))
+        along = theta / max(size, 1e-12)
+        self._add(kind, target, size, math.sqrt(float(along @ covariance @ along)), gain, left, tuple(theta.tolist()))
+
+    def feet(self, kind: str, names: list[str], axes: tuple[int, ...]) -> None:
+        """Means of some innovations of one foot."""
+        if len(self._foot) < 3:
+            return
+        for i, name in enumerate(names):
+            own = self._foot[:, [6 * i + a for a in axes]]
+            mean = own.mean(axis=0)
+            gain = 0.5 * len(own) * float(mean @ mean)
+            self._add(
+                kind, name, float(np.linalg.norm(mean)), 1.0 / math.sqrt(len(own)), gain, 1.0, tuple(mean.tolist())
+            )
+
+    def ranked(self) -> list[Hypothesis]:
+        """The most likely first; none when too little is explained."""
+        best = sorted(self._found, key=lambda f: -f[0])
+        good = [h for _, h, _ in best if h.gain > LEAST_GAIN]
+        if not good or good[0].explained < ENOUGH:
+            return []
+        return good[:5]

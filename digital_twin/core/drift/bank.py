@@ -1,0 +1,256 @@
+"""A bank of channels of one rhythm: from raw residuals to independent N(0, 1) scores.
+
+A residual's mean is a linear function of its features, its variance grows with a motion (`spread`), and what is left is
+autocorrelated. All three are learned while the robot is healthy, channel by channel, a little at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import solve_toeplitz
+from scipy.stats import norm
+
+from digital_twin.core.arrays import Array
+
+ORDER = 4  # of the autoregression that whitens
+LEAST = 200  # samples that a channel is learned from
+CLIP = 5.0  # of scores: one outlier is no change, two in a row may be
+LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no heavier than the normal's
+SHIFTS = (0.5, 1.0, 2.0, 4.0)  # that CUSUMs are made for; any shift between is within 1.8 of the best delay
+LENGTHS = (160, 40, 12, 4)  # samples in which each of them is found: what the model leaves unexplained over as many
+LAGS = 20
+WINDOW = 0.5  # [s] over which squares are summed
+STRONGEST = 3.0  # [standard deviations] of an effect that is looked for
+
+
+@dataclass
+class Nominal:
+    """What is learned, of c channels.
+
+    mean (c, p), variance (c, 2), weights of the autoregression (c, ORDER), scale (c,), and allowance (c, LENGTHS): by how
+    much the mean of a stretch may differ from zero without any change, in standard deviations; directed_allowance (c,)
+    the same along what the channel responds to. unrest (c,): largest mean square of a window. left (c,): the largest
+    autocorrelation of the scores. good (c,): whether a channel can be judged. rate: samples a second.
+    """
+
+    mean: Array
+    variance: Array
+    weights: Array
+    scale: Array
+    allowance: Array
+    directed_allowance: Array
+    unrest: Array
+    left: Array
+    good: Array
+    rate: float = 0.0
+    why: dict[str, str] = field(default_factory=dict)
+
+
+class Bank:
+    """Scores of c channels. `learn` while calibrating, `fit` piece by piece, then `score`.
+
+    Attributes:
+        names, units: of the channels. nominal: what was learned; None before.
+        scores: the last ones (c,), NaN where there is none, without clipping. sigma: standard deviations of residuals.
+        effect: what the change that is looked for would add to the last scores (c,). healthy: scores, and effects, of
+            what was learned from (t, c); the owner may empty it.
+    """
+
+    def __init__(
+        self, names: Sequence[str], units: Sequence[str], features: int = 1, sizes: Array | None = None,
+        usual: Array | None = None,
+    ) -> None:  # fmt: skip
+        """`sizes` (c,): of changes that are looked for, in second features; 0: none. `usual` (c, p): standard deviations
+        of the coefficients of features."""
+        self.names, self.units = list(names), list(units)
+        self.sizes = np.zeros(len(self.names)) if sizes is None else sizes
+        self._c, self._p = len(self.names), features
+        self.usual = np.full((self._c, features), 1e6) if usual is None else usual
+        self.nominal: Nominal | None = None
+        self._rows: list[tuple[int, Array, Array, Array]] = []
+        self.healthy = np.empty((0, self._c)), np.empty((0, self._c))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last samples, not what was learned."""
+        self._past = np.full((ORDER, self._c), np.nan)
+        self._past_effect = np.zeros((ORDER, self._c))
+        self.effect = np.zeros(self._c)
+        self.scores = np.full(self._c, np.nan)
+        self.sigma = np.full(self._c, np.nan)
+
+    # Learning
+
+    def learn(self, stamp_ns: int, residual: Array, features: Array, spread: Array) -> None:
+        """A sample of a healthy robot: (c,), (c, p), (c,)."""
+        self._rows.append((stamp_ns, residual, features, spread))
+
+    def forget(self) -> None:
+        """Learn anew."""
+        self.nominal, self._rows = None, []
+        self.reset()
+
+    def fit(self) -> Iterator[None]:
+        """Learn from what was given, one channel a step; `nominal` is there at the end."""
+        c, rows = self._c, self._rows
+        out = Nominal(
+            np.zeros((c, self._p)), np.ones((c, 2)), np.zeros((c, ORDER)), np.ones(c), np.zeros((c, len(LENGTHS))),
+            np.zeros(c), np.zeros(c), np.zeros(c), np.zeros(c, dtype=bool),
+        )  # fmt: skip
+        if len(rows) > 1:
+            out.rate = (len(rows) - 1) * 1e9 / max(rows[-1][0] - rows[0][0], 1)
+        self.healthy = np.full((max(len(rows) - ORDER, 0), c), np.nan), np.zeros((max(len(rows) - ORDER, 0), c))
+        R = np.array([r for _, r, _, _ in rows]).reshape(-1, c)
+        F = np.array([f for _, _, f, _ in rows]).reshape(-1, c, self._p)
+        G = np.array([g for _, _, _, g in rows]).reshape(-1, c)
+        self._rows = []
+        yield
+        for i, name in enumerate(self.names):
+            why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
+            if why:
+                out.why[name] = why
+            out.good[i] = not why
+            yield
+        self.nominal = out
+        self.reset()
+
+    # Scoring
+
+    def score(self, residual: Array, features: Array, spread: Array) -> Array:
+        """Scores (c,) of a sample, clipped; NaN where a channel has none."""
+        m = self.nominal
+        if m is None:
+            return self.scores
+        self.sigma = np.sqrt(m.variance[:, 0] + m.variance[:, 1] * spread * spread)
+        u = (residual - (m.mean * features).sum(axis=1)) / self.sigma
+        self.scores = np.where(m.good, (u - (m.weights.T * self._past).sum(axis=0)) / m.scale, np.nan)
+        self._past = np.vstack([u, self._past[:-1]])
+        if self._p > 1:
+            v = self.sizes * features[:, 1] / self.sigma
+            self.effect = (v - (m.weights.T * self._past_effect).sum(axis=0)) / m.scale
+            self._past_effect = np.vstack([v, self._past_effect[:-1]])
+        return np.asarray(np.clip(self.scores, -CLIP, CLIP))
+
+    def whiten(self, signature: Array, sigma: Array) -> Array:
+        """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
+        comes with the first row."""
+        m = self.nominal
+        if m is None:
+            return np.full_like(signature, np.nan)
+        u = signature / sigma
+        out = u.copy()
+        for lag in range(1, ORDER + 1):
+            out[lag:] -= m.weights[:, lag - 1] * u[:-lag]
+        return np.asarray(out / m.scale)
+
+
+def _fit_channel(
+    out: Nominal, i: int, r: Array, F: Array, g: Array, size: float, usual: Array, healthy: tuple[Array, Array]
+) -> str:
+    """Learn one channel; returns in words why it cannot be judged, or nothing."""
+    there = np.isfinite(r)
+    if there.sum() < LEAST:
+        return "too few readings"
+    r, F, g = r[there], F[there], g[there]
+    if np.ptp(r) == 0.0:
+        return "constant"
+    out.mean[i] = _mean(r, F, usual)
+    e = r - F @ out.mean[i]
+    limit = 8.0 * max(float(np.median(np.abs(e))), 1e-12)
+    e = np.clip(e, -limit, limit)
+    out.variance[i] = _variance(e, g)
+    u = e / np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
+    out.weights[i] = _autoregression(u)
+    sigma = np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
+    x = _filter((r - F @ out.mean[i]) / sigma, out.weights[i])
+    out.scale[i] = _scale(x)
+    x = np.clip(x / out.scale[i], -CLIP, CLIP)
+    healthy[0][: len(x), i] = x
+    out.allowance[i] = [_allowance(x, np.ones_like(x), length) for length in LENGTHS]
+    if size:
+        effect = _filter(size * F[:, 1] / sigma, out.weights[i]) / out.scale[i]
+        effect = np.clip(effect, -STRONGEST, STRONGEST)
+        healthy[1][: len(x), i] = effect
+        out.directed_allowance[i] = max(_allowance(x, effect, length) for length in LENGTHS[:2])
+    window = max(5, round(WINDOW * out.rate))
+    sums = np.convolve(x * x, np.ones(window), "valid")
+    out.unrest[i] = float(sums.max()) / window if len(sums) else 1.0
+    out.left[i] = remaining(x)
+    return ""
+
+
+def _filter(u: Array, weights: Array) -> Array:
+    """Whitened (t − ORDER,)."""
+    past = sum(weights[k] * u[ORDER - 1 - k : len(u) - 1 - k] for k in range(ORDER))
+    return np.asarray(u[ORDER:] - past)
+
+
+def _mean(r: Array, F: Array, usual: Array) -> Array:
+    """Least squares with what coefficients usually are (p,) as a prior: what the calibration does not tell stays small.
+
+    Features that are not there are left out. Ten neighbouring samples count as one.
+    """
+    used = np.sqrt((F * F).mean(axis=0)) > 1e-9
+    out = np.zeros(F.shape[1])
+    A = F[:, used]
+    plain = np.linalg.lstsq(A, r, rcond=None)[0]
+    weight = 0.1 / max(float(np.var(r - A @ plain)), 1e-18)
+    out[used] = np.linalg.solve(weight * (A.T @ A) + np.diag(usual[used] ** -2.0), weight * (A.T @ r))
+    return out
+
+
+def _variance(e: Array, g: Array) -> Array:
+    """Of e: a + b g², both not negative, by least squares on squares weighted twice."""
+    y, x = e * e, g * g
+    total = max(float(y.mean()), 1e-18)
+    best = np.array([total, 0.0])
+    if float(np.ptp(x)) > 1e-12:
+        w = np.ones_like(y)
+        for _ in range(3):
+            A = np.column_stack([np.ones_like(x), x]) * w[:, None]
+            a, b = np.linalg.lstsq(A, y * w, rcond=None)[0]
+            if b <= 0.0:
+                return np.array([total, 0.0])
+            a = max(a, 0.05 * total)
+            best = np.array([a, b])
+            w = 1.0 / (a + b * x)
+    return best
+
+
+def _autoregression(u: Array) -> Array:
+    """Weights of the last ORDER values, by Yule and Walker's equations: always stable."""
+    v = u - u.mean()
+    r = np.array([v @ v, *(v[k:] @ v[:-k] for k in range(1, ORDER + 1))]) / len(v)
+    r[0] *= 1.0 + 1e-6
+    return np.asarray(solve_toeplitz(r[:-1], r[1:]))
+
+
+def _scale(x: Array) -> float:
+    """So large that no tail is heavier than the normal one."""
+    a = np.abs(x)
+    found = [float(np.quantile(a, level)) / float(norm.ppf(0.5 + level / 2)) for level in LEVELS]
+    return max(*found, 1e-9)
+
+
+def _allowance(x: Array, along: Array, length: int) -> float:
+    """By how much x follows `along` over stretches of a length, beyond what chance would do; for each unit of it."""
+    count = len(x) // length
+    if count < 4:
+        return 0.0
+    cut = slice(0, count * length)
+    product = (x * along)[cut].reshape(count, length).sum(axis=1)
+    power = (along**2)[cut].reshape(count, length).sum(axis=1)
+    amount = np.abs(along)[cut].reshape(count, length).sum(axis=1)
+    chance = float(norm.isf(0.5 / count)) * np.sqrt(power)
+    much = (amount > 0.3 * amount.max()) & (amount > 0.0)
+    return 1.2 * max(0.0, float(((np.abs(product) - chance)[much] / amount[much]).max())) if much.any() else 0.0
+
+
+def remaining(x: Array) -> float:
+    """The largest autocorrelation of x at lags up to LAGS."""
+    v = x - x.mean()
+    power = max(float(v @ v), 1e-18)
+    return max(abs(float(v[k:] @ v[:-k])) / power for k in range(1, min(LAGS, len(v) - 1) + 1))

@@ -1,0 +1,84 @@
+"""A bank of channels with its detectors and its recent past."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.drift.bank import Bank
+from digital_twin.core.drift.detectors import Detectors
+
+
+class Channels:
+    """Residuals of one rhythm: learned while calibrating, then scored and watched.
+
+    Attributes:
+        name: of the bank. bank, detectors (None before there is a nominal). recent: stamp, scores without clipping and
+            standard deviations of the last samples.
+    """
+
+    def __init__(
+        self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
+        sizes: Array | None = None, usual: Array | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.bank = name, Bank(names, units, features, sizes, usual)
+        self.detectors: Detectors | None = None
+        self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)
+        self._plain = np.ones((len(self.bank.names), 1))
+        self._still = np.zeros(len(self.bank.names))
+
+    def learn(self, stamp_ns: int, residual: Array) -> None:
+        """A healthy sample of a bank without features."""
+        self.bank.learn(stamp_ns, residual, self._plain, self._still)
+
+    def watch(self, hours: float, share: float) -> Iterator[None]:
+        """Make detectors for what was learned, a little at a time."""
+        nominal = self.bank.nominal
+        if nominal is not None and nominal.good.any():
+            self.detectors = Detectors(nominal, hours, share)
+            yield from self.detectors.rehearse(*self.bank.healthy)
+        c = len(self.bank.names)
+        self.bank.healthy = np.empty((0, c)), np.empty((0, c))
+
+    def add(
+        self, stamp_ns: int, residual: Array, features: Array | None = None, spread: Array | None = None,
+        judged: bool = True,
+    ) -> None:  # fmt: skip
+        """A sample to be judged; `judged` False only keeps the whitening up to date."""
+        if self.detectors is None:
+            return
+        f = self._plain if features is None else features
+        g = self._still if spread is None else spread
+        scores = self.bank.score(residual, f, g)
+        self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
+        self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect)
+
+    def reset(self) -> None:
+        """Forget alarms, not what was learned."""
+        self.recent.clear()
+        if self.detectors is not None:
+            self.detectors.reset()
+
+    @property
+    def alarm(self) -> Mask:
+        """Which channels have an alarm (c,)."""
+        return np.zeros(len(self.bank.names), dtype=bool) if self.detectors is None else self.detectors.alarm
+
+    def worst(self) -> tuple[str, float, str]:
+        """The channel that is nearest to an alarm, or furthest beyond: name, level in thresholds, kind of change."""
+        if self.detectors is None:
+            return "", 0.0, ""
+        level = self.detectors.level
+        i = int(level.argmax())
+        return self.bank.names[i], float(level[i]), self.detectors.kind(i)
+
+    def since(self, stamp_ns: int) -> tuple[Array, Array]:
+        """Scores and standard deviations (t, c) from a stamp on."""
+        rows = [(x, s) for t, x, s in self.recent if t >= stamp_ns]
+        c = len(self.bank.names)
+        if not rows:
+            return np.empty((0, c)), np.empty((0, c))
+        return np.array([x for x, _ in rows]), np.array([s for _, s in rows])

@@ -1,0 +1,303 @@
+"""Has the mean or the spread of scores changed? Detectors for many channels at once.
+
+Each takes a row of scores (c,), N(0, 1) while nothing has changed, NaN where there is none. Thresholds follow from the mean
+run length (in samples) that each channel's detector may have between false alarms: see run_length.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from digital_twin.core.arrays import Array, Index, Mask
+from digital_twin.core.drift.bank import SHIFTS, STRONGEST, WINDOW, Nominal
+from digital_twin.core.drift.run_length import chi_square_threshold, cusum_threshold
+
+KINDS = ("step", "drift", "spread")
+PIECE = 25  # healthy samples that are gone through at a time
+SLOW = 5.0  # [s] of evidence, after which a change crept
+CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
+CHANCE = 1.15  # times as high as usual is chance
+LN2 = math.log(2.0)
+UNREST = 2.5  # times as restless as ever seen is a change
+HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
+
+
+class Cusum:
+    """Two-sided CUSUMs, several for each channel, each best for one shift of the mean (Page 1954).
+
+    Attributes:
+        sums: (shifts, 2, c), for rising and falling means, in thresholds: 1 is an alarm. since: (shifts, 2, c) samples
+            since each sum left zero.
+    """
+
+    def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
+        """`allowance` (c, shifts): by how much a mean may differ from zero without any change."""
+        free = np.zeros((len(SHIFTS), 1)) if allowance is None else allowance.T
+        k = np.array(SHIFTS) / 2.0
+        # One run length is shared by two sides and all shifts.
+        each = run_length * 2 * len(SHIFTS)
+        self.thresholds = np.array([cusum_threshold(float(x), each) for x in k])
+        self._h = self.thresholds[:, None, None]
+        self._k = k[:, None, None] + free[:, None, :]
+        self.sums = np.zeros((len(SHIFTS), 2, channels))
+        self.since = np.zeros((len(SHIFTS), 2, channels), dtype=np.intp)
+        self.cap = CAP
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (shifts, 2, c) rose higher than those of
+        independent scores would: their tails are that much longer."""
+        k = np.array(SHIFTS) / 2.0
+        usual = np.array([max(cusum_threshold(float(x), samples / LN2), 0.5) for x in k])
+        found = highest.max(axis=1) * self.thresholds[:, None] / usual[:, None]
+        self._h = self._h * np.maximum(1.0, found / CHANCE)[:, None, :]
+        self.reset()
+
+    def add(self, scores: Array) -> None:
+        """One row."""
+        there = np.isfinite(scores)
+        x = np.where(there, scores, 0.0)
+        step = np.stack([x, -x]) - self._k
+        grown = np.where(there, np.clip(self.sums + step / self._h, 0.0, self.cap), self.sums)
+        self.since = np.where(grown > 0.0, self.since + 1, 0)
+        self.sums = grown
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self.sums[:], self.since[:] = 0.0, 0
+
+    @property
+    def level(self) -> Array:
+        """The highest sum of each channel, in thresholds (c,)."""
+        return np.asarray(self.sums.max(axis=(0, 1)))
+
+    def onset(self) -> Index:
+        """How many samples ago the mean seems to have changed (c,): since the highest sum left zero."""
+        flat = self.sums.reshape(-1, self.sums.shape[2])
+        best = flat.argmax(axis=0)
+        return np.asarray(self.since.reshape(flat.shape)[best, np.arange(flat.shape[1])])
+
+
+class Directed:
+    """CUSUMs of likelihood ratios for a gain of something known: a motor that gives less of what it should, friction that
+    takes more. Sums of likelihood ratios have a run length of at least e^h, whatever the effect (Lorden 1971).
+
+    Attributes:
+        sums: (2, c), for gains up and down, in thresholds. since: (2, c) samples since each left zero.
+    """
+
+    def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
+        self._allowance = np.zeros(channels) if allowance is None else allowance
+        self.threshold = np.full(channels, math.log(max(2.0 * run_length, 2.0)))
+        self.sums = np.zeros((2, channels))
+        self.since = np.zeros((2, channels), dtype=np.intp)
+        self.cap = CAP
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
+        found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
+        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.reset()
+
+    def add(self, scores: Array, effect: Array) -> None:
+        """One row of scores, and what the change looked for would add to it (c,)."""
+        e = np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST)
+        product = np.nan_to_num(scores) * e
+        cost = 0.5 * e * e + self._allowance * np.abs(e)
+        step = np.where(np.isfinite(scores), np.stack([product - cost, -product - cost]), 0.0)
+        self.sums = np.clip(self.sums + step / self.threshold, 0.0, self.cap)
+        self.since = np.where(self.sums > 0.0, self.since + 1, 0)
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self.sums[:], self.since[:] = 0.0, 0
+
+    @property
+    def level(self) -> Array:
+        """In thresholds (c,)."""
+        return np.asarray(self.sums.max(axis=0))
+
+    def onset(self) -> Index:
+        """How many samples ago the gain seems to have changed (c,)."""
+        return np.asarray(self.since[self.sums.argmax(axis=0), np.arange(self.sums.shape[1])])
+
+
+class PageHinkley:
+    """Page and Hinkley's test on means of blocks, against the mean of all blocks before: for means that creep.
+
+    A step is long known from the CUSUM when this one says so; what only this one sees is slow. The mean of before begins
+    as zero, worth `memory` blocks, and does not follow while the sum grows.
+    """
+
+    def __init__(
+        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 30
+    ) -> None:
+        """`run_length` in samples; `block` of them make a mean."""
+        self._block, self._memory = block, memory
+        self._allowance = np.zeros(channels) if allowance is None else allowance
+        self._reference = 0.5
+        # The mean of before is itself uncertain, by 1 / memory of a block's variance.
+        self._inflate = np.sqrt(1.0 + 1.0 / memory)
+        self.threshold = np.full(channels, cusum_threshold(self._reference, 2.0 * run_length / block))
+        self.cap = 1.1  # thresholds: it comes down slowly
+        self._sum, self._count = np.zeros(channels), np.zeros(channels)
+        self._filled = 0
+        self.mean = np.zeros(channels)
+        self._blocks = 0
+        self.sums = np.zeros((2, channels))
+
+    def add(self, scores: Array) -> None:
+        """One row."""
+        there = np.isfinite(scores)
+        self._sum += np.where(there, scores, 0.0)
+        self._count += there
+        self._filled += 1
+        if self._filled < self._block:
+            return
+        known = self._count > 0.5 * self._block
+        raw = self._sum / np.maximum(self._count, 1.0)
+        self._sum, self._count, self._filled = np.zeros_like(self._sum), np.zeros_like(self._sum), 0
+        difference = raw - self.mean
+        beyond = np.sign(difference) * np.maximum(np.abs(difference) - self._allowance, 0.0)
+        z = np.where(known, beyond * np.sqrt(self._block) / self._inflate, 0.0)
+        step = (np.stack([z, -z]) - self._reference) / self.threshold
+        self.sums = np.clip(self.sums + np.where(known, step, 0.0), 0.0, self.cap)
+        self._blocks += 1
+        calm = known & (self.level < 0.5)
+        self.mean = np.where(calm, self.mean + difference / (self._memory + self._blocks), self.mean)
+
+    def heed(self, highest: Array, samples: int) -> None:
+        """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
+        usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
+        found = highest.max(axis=0) * self.threshold / usual
+        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        for x in (self._sum, self._count, self.mean, self.sums):
+            x[:] = 0.0
+        self._filled = self._blocks = 0
+
+    @property
+    def level(self) -> Array:
+        """In thresholds (c,)."""
+        return np.asarray(self.sums.max(axis=0))
+
+
+class ChiSquare:
+    """Sums of squared scores over a moving window (NIS): for spreads that grow, whatever the mean does."""
+
+    def __init__(self, channels: int, window: int, run_length: float, unrest: Array | None = None) -> None:
+        """`unrest` (c,): the largest mean square of a window while all was well, if it is more than it should be."""
+        self._window = window
+        self.threshold = np.full(channels, chi_square_threshold(window, run_length))
+        if unrest is not None:
+            self.threshold = np.maximum(self.threshold, UNREST * window * unrest)
+        self._ring = np.zeros((window, channels))
+        self._at = 0
+        self.sum = np.zeros(channels)
+
+    def add(self, scores: Array) -> None:
+        """One row; what is not there counts as much as is expected."""
+        square = np.where(np.isfinite(scores), scores * scores, 1.0)
+        i = self._at % self._window
+        if self._at < self._window:
+            self._ring[i] = 1.0
+        self.sum += square - (self._ring[i] if self._at >= self._window else 0.0)
+        self._ring[i] = square
+        self._at += 1
+        if i == 0:  # rounding errors do not add up
+            self.sum = self._ring[: min(self._at, self._window)].sum(axis=0)
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self._at = 0
+        self.sum[:] = 0.0
+
+    @property
+    def level(self) -> Array:
+        """In thresholds (c,)."""
+        return np.asarray(self.sum / self.threshold)
+
+
+class Detectors:
+    """All of one bank's channels, with hysteresis: an alarm that began ends when every statistic has fallen clearly.
+
+    Attributes:
+        alarm: (c,) of bool.
+    """
+
+    def __init__(self, nominal: Nominal, hours: float, share: float, block: float = 2.0) -> None:
+        """hours: between false alarms of the whole system, of which each channel has a `share`. block [s] of Page and
+        Hinkley's means."""
+        c, rate = len(nominal.scale), max(nominal.rate, 1.0)
+        self.run_length = hours * 3600.0 * rate
+        each = 4.0 * self.run_length / share  # four detectors share what a channel has
+        self.cusum = Cusum(c, each, nominal.allowance)
+        self.directed = Directed(c, each, nominal.directed_allowance)
+        self.creep = PageHinkley(c, max(2, round(block * rate)), each, nominal.allowance[:, 0])
+        self.spread = ChiSquare(c, max(5, round(WINDOW * rate)), each, nominal.unrest)
+        self.alarm = np.zeros(c, dtype=bool)
+        self._kind = np.zeros(c, dtype=np.intp)
+        self._slow = SLOW * rate
+
+    def add(self, scores: Array, effect: Array | None = None) -> None:
+        """One row of scores, and what the changes looked for would add to it (c,)."""
+        for d in (self.cusum, self.creep, self.spread):
+            d.add(scores)
+        if effect is not None:
+            self.directed.add(scores, effect)
+        level = self.level
+        fresh = (level >= 1.0) & ~self.alarm
+        if fresh.any():
+            self._classify(fresh)
+        self.alarm = (level >= 1.0) | (self.alarm & (level > HYSTERESIS))
+
+    def rehearse(self, scores: Array, effects: Array) -> Iterator[None]:
+        """Run over healthy scores (t, c) and the effects looked for, a little at a time, and heed how high sums rise."""
+        parts: tuple[Cusum | Directed | PageHinkley, ...] = (self.cusum, self.directed, self.creep)
+        highest = [np.zeros_like(d.sums) for d in parts]
+        for d in parts:
+            d.cap = np.inf
+        for i, (x, e) in enumerate(zip(scores, effects, strict=True)):
+            self.cusum.add(x)
+            self.directed.add(x, e)
+            self.creep.add(x)
+            highest = [np.maximum(h, d.sums) for h, d in zip(highest, parts, strict=True)]
+            if i % PIECE == PIECE - 1:
+                yield
+        for d, h, cap in zip(parts, highest, (CAP, CAP, 1.1), strict=True):
+            d.cap = cap
+            d.heed(h, max(len(scores), 10))
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        for d in (self.cusum, self.directed, self.creep, self.spread):
+            d.reset()
+        self.alarm[:] = False
+
+    def onset(self) -> Index:
+        """How many samples ago each channel seems to have changed (c,)."""
+        directed = self.directed.level > self.cusum.level
+        return np.asarray(np.where(directed, self.directed.onset(), self.cusum.onset()))
+
+    @property
+    def level(self) -> Array:
+        """The highest of each channel, in thresholds (c,)."""
+        return np.asarray(self._levels().max(axis=0))
+
+    def _levels(self) -> Array:
+        step = np.maximum(self.cusum.level, self.directed.level)
+        return np.stack([step, self.creep.level, self.spread.level])
+
+    def kind(self, channel: int) -> str:
+        """What kind of change a channel's alarm began with: "step", "drift" (it took long to show) or "spread"."""
+        return KINDS[self._kind[channel]]
+
+    def _classify(self, fresh: Mask) -> None:
+        kind = self._levels().argmax(axis=0)
+        slow = self.cusum.onset() > self._slow
+        self._kind = np.where(fresh, np.where((kind == 0) & slow, 1, kind), self._kind)

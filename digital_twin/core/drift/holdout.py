@@ -1,0 +1,252 @@
+"""Which of two models foretells a window better: forecasts from many of its states, paired, with an interval.
+
+Each forecast starts at a synchronized state and is given the commands that were recorded. Errors of joints, base position
+and attitude at the horizon are each measured in units of what a perfect model would leave; what counts is the ratio of
+root mean squares, and its interval is found by drawing blocks of starts again and again (moving blocks: Künsch 1989).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+
+from digital_twin.core.arrays import Array, Index
+from digital_twin.core.config import param
+from digital_twin.core.contact_laws import apply_contacts
+from digital_twin.core.description import Description
+from digital_twin.core.drift.residual_gp import ResidualConfig, ResidualTorque
+from digital_twin.core.drift.signals import SHORT, even, smooth
+from digital_twin.core.drift.window import Window
+from digital_twin.core.errors import TwinError
+from digital_twin.core.forecast_model import ForecastModel
+from digital_twin.core.forecaster import GRAVITY
+from digital_twin.core.ground import Ground
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import Joints, RobotConfig
+from digital_twin.core.rotation import log_so3
+from digital_twin.core.world import World
+
+GROUPS = ("joints", "position", "attitude")
+LOAD_SHARE = 0.05  # of the weight: a foot that bears more stands
+DRAWS = 2000
+CHUNK = 0.02  # [s] after which a residual is asked again
+BLOCK = 0.5  # [s] of starts that are drawn together
+_FLOOR = (5e-4, 4e-3, 4e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
+MOST_STARTS = 200
+LONG, STRETCH = 20.0, 3.0  # [s]: a window that is split into stretches, and their length
+
+
+@dataclass(frozen=True)
+class HoldoutConfig:
+    """When a model counts as better."""
+
+    horizon: float = param(0.2, "of the forecasts that are compared", unit="s", low=0.02, high=2)
+    margin: float = param(0.05, "by which the error must be less, with 95 % confidence", low=0, high=0.9)
+    share: float = param(0.3, "of a window that is kept for the proof", low=0.1, high=0.7)
+    spacing: float = param(0.05, "between two forecasts", unit="s", low=0.01, high=2)
+    timestep: float = param(0.002, "of the physics", unit="s", low=0.0005, high=0.01)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model as forecasts need it; `delay` of its commands [s]."""
+
+    description: Description
+    config: RobotConfig
+    delay: float
+    residual: ResidualConfig = field(default_factory=ResidualConfig)
+
+    def compile(
+        self, model: RobotModel, timestep: float, world: World | None = None, *, sensors: bool = False
+    ) -> ForecastModel:
+        """Ready to be simulated, with the contacts of its config. Raises TwinError when it does not compile."""
+
+        def alter(spec: mujoco.MjSpec) -> None:
+            apply_contacts(spec, self.config.contacts)
+
+        return ForecastModel(model, self.config, Joints(self.config, model), world, timestep, alter, sensors=sensors)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of a new model with an old one. RMSE by group: joints [rad], position [m], attitude [rad]; low, high: 95 %."""
+
+    ratio: float
+    low: float
+    high: float
+    forecasts: int
+    horizon: float
+    before: dict[str, float]
+    after: dict[str, float]
+
+    def better(self, margin: float) -> bool:
+        """Whether the new one is better by a margin, with confidence."""
+        return self.high < 1.0 - margin
+
+    def worse(self, margin: float) -> bool:
+        """Whether it is worse by a margin, with confidence."""
+        return self.low > 1.0 + margin
+
+    def __str__(self) -> str:
+        return (
+            f"error {1000 * self.horizon:.0f} ms ahead is {self.ratio:.2f} of the old model's "
+            f"(95 %: {self.low:.2f} to {self.high:.2f}, {self.forecasts} forecasts)"
+        )
+
+
+def split(w: Window, share: float) -> tuple[Window, Window]:
+    """A part to learn from, and a `share` to prove with: the end, or of a long window parts from all over it.
+
+    A calibration moves one group of joints after another; its end alone would prove only what moves last.
+    """
+    if w.duration < LONG:
+        cut = round(len(w) * (1.0 - share))
+        return w[:cut], w[cut:]
+    block = ((w.stamps_ns - w.stamps_ns[0]) * 1e-9 // STRETCH).astype(int)
+    proof = np.floor((block + 1) * share) > np.floor(block * share)
+    return tuple(Window(*(getattr(w, f.name)[part] for f in fields(w))) for part in (~proof, proof))  # type: ignore[return-value]
+
+
+class Trials:
+    """Forecasts of one window by any model: start states, commands, and what came to be."""
+
+    def __init__(
+        self, w: Window, config: HoldoutConfig, *, feeds_speed: bool, feet: int, weight: float, world: World | None = None
+    ) -> None:  # fmt: skip
+        """Raises TwinError when not one forecast fits in."""
+        self.config, self.world, self.timing = config, world, 0.0
+        self.dt, self.window, whole = even(w)
+        ahead = round(config.horizon / self.dt)
+        speeds = np.nan_to_num(smooth(self.window.command, self.dt, SHORT, 1))
+        self._speeds = speeds if feeds_speed else np.zeros_like(speeds)
+        w = self.window
+        ok = whole & np.isfinite(w.q).all(1) & np.isfinite(w.position).all(1) & np.isfinite(w.command).any(1)
+        first = np.arange(0, len(w) - ahead, max(1, round(config.spacing / self.dt)))
+        first = first[[bool(ok[i : i + ahead + 1].all()) for i in first]] if len(first) else first
+        if not len(first):
+            raise TwinError(f"the window holds no whole {config.horizon:g} s to prove a model with")
+        self.starts: Index = first[np.linspace(0, len(first) - 1, min(len(first), MOST_STARTS)).astype(int)]
+        self.ends = self.starts + ahead
+        load = w.wrenches[:, :, 2] if feet else np.zeros((len(w), 0))
+        known = np.isfinite(load).all(axis=1, keepdims=True)
+        self.contacts = np.where(known, load > LOAD_SHARE * weight, True)
+
+    def find_timing(self, c: Candidate) -> float:
+        """How much later than half a period before its sample a command arrives [s], by what forecasts say of it.
+
+        A window does not say it, and a millisecond is a milliradian at 1 rad/s. It is the same for all models.
+        """
+        self.timing = 0.0
+        shifts = np.array([-0.5, 0.0, 0.5]) * self.dt
+        costs = []
+        for shift in shifts:
+            self.timing = float(shift)
+            costs.append(float(np.mean(self.errors(c)[:, :-6] ** 2)))
+        a, b, _ = np.polyfit(shifts / self.dt, costs, 2)
+        best = -b / (2.0 * a) if a > 0.0 else 0.0
+        self.timing = float(np.clip(best, -0.6, 0.6)) * self.dt
+        return self.timing
+
+    def errors(self, c: Candidate) -> Array:
+        """(N, n + 6) of joints [rad], base position [m] and attitude [rad] at the horizon.
+
+        Raises:
+            TwinError: the model cannot be simulated, or diverges.
+        """
+        model = RobotModel(c.description, c.config.base_frame)
+        f = c.compile(model, self.config.timestep, self.world)
+        starts, controls, A = self.prepare(f, c)
+        m, first = f.motion(self._simulate(f, starts, controls, c)), f.motion(starts)
+        w, end = self.window, self.ends
+        moved = w.position[end] - w.position[self.starts]
+        position = (m.position - first.position) @ A - moved
+        turned = [log_so3(now @ then.T) for now, then in zip(w.rotation[end], A.T @ m.rotation, strict=True)]
+        out = np.concatenate([m.q - w.q[end], position, np.array(turned)], axis=1)
+        if not np.isfinite(out).all() or np.abs(out).max() > 10.0:
+            raise TwinError("forecasts with the new model diverge")
+        return out
+
+    def prepare(self, f: ForecastModel, c: Candidate) -> tuple[Array, Array, Array]:
+        """Start states (N, size), controls (N, steps, nu), and R_ground_odom (3, 3) in which the model stands."""
+        A = self._ground(f.model, c, f)
+        starts = np.array([self._start(f, i, A) for i in self.starts])
+        return starts, np.array([self._controls(f.model.n, i, c.delay) for i in self.starts]), A
+
+    def _simulate(self, f: ForecastModel, starts: Array, controls: Array, c: Candidate) -> Array:
+        """States (N, size) at the horizon."""
+        residual = ResidualTorque(c.residual, f.model.joint_names)
+        every = round(CHUNK / self.config.timestep) if residual else controls.shape[1]
+        now = starts
+        for i in range(0, controls.shape[1], every):
+            part = controls[:, i : i + every]
+            if residual:
+                m = f.motion(now)
+                part = part.reshape(*part.shape[:2], -1, 3).copy()
+                part[..., 2] += residual.correction(m.q, m.qd)[:, None]
+                part = part.reshape(len(now), part.shape[1], -1)
+            states, _ = rollout.rollout(f.mj, f.data, now, part)
+            now = states[:, -1]
+        return np.asarray(now)
+
+    def _ground(self, model: RobotModel, c: Candidate, f: ForecastModel) -> Array:
+        """R_ground_odom (3, 3), as forecasts take it: soles lie flat, and what odom calls down is half believed."""
+        ground = Ground(model, c.config)
+        if c.config.feet:
+            soles, w = model.kinematics([foot.frame for foot in c.config.feet]), self.window
+            normals = []
+            for i in self.starts:
+                soles.update(w.q[i] - f.joints.zero_error)
+                normals += [w.rotation[i] @ soles.rotation[k][:, 2] for k in np.flatnonzero(self.contacts[i])]
+            mean = np.mean(normals, axis=0) if normals else ground.normal
+            ground.normal = mean / np.linalg.norm(mean)
+        tilted = ground.normal * [0.5, 0.5, 1.0]
+        f.mj.opt.gravity[:] = GRAVITY * np.array([1.0, 1.0, -1.0]) * tilted / np.linalg.norm(tilted)
+        return ground.frame()
+
+    def _start(self, f: ForecastModel, i: int, A: Array) -> Array:
+        w = self.window
+        velocity = w.rotation[i].T @ w.velocity[i]
+        return f.start(
+            w.q[i], w.qd[i], A @ w.position[i], A @ w.rotation[i], velocity, w.angular_velocity[i],
+            tuple(self.contacts[i]),
+        )  # fmt: skip
+
+    def _controls(self, n: int, i: int, delay: float) -> Array:
+        """(steps, 3 n): a command recorded at a sample arrived, at a guess, half a period before it."""
+        w, h = self.window, self.config.timestep
+        steps = round(self.config.horizon / h)
+        at = i + np.floor((np.arange(steps) * h - delay - self.timing) / self.dt + 0.5).astype(int)
+        at = np.clip(at, 0, len(w) - 1)
+        position = np.where(np.isfinite(w.command[at]), w.command[at], w.q[i])
+        out = np.zeros((steps, n, 3))
+        out[:, :, 0] = position
+        out[:, :, 1] = self._speeds[at]
+        return out.reshape(steps, 3 * n)
+
+
+def grouped(errors: Array) -> dict[str, float]:
+    """RMSE of each group from errors (N, n + 6); of vectors in space their length counts."""
+    parts = errors[:, :-6], errors[:, -6:-3], errors[:, -3:]
+    size = 1.0, 3.0, 3.0
+    return {g: float(np.sqrt(s * (e**2).mean())) for g, e, s in zip(GROUPS, parts, size, strict=True)}
+
+
+def compare(before: Array, after: Array, config: HoldoutConfig, seed: int = 1) -> Comparison:
+    """Of two models' errors (N, n + 6) on the same forecasts."""
+    scale = np.repeat(_FLOOR, [before.shape[1] - 6, 3, 3])
+    share = np.repeat([1.0 / (before.shape[1] - 6), 1.0 / 3.0, 1.0 / 3.0], [before.shape[1] - 6, 3, 3])
+    old, new = (((e / scale) ** 2) @ share for e in (before, after))
+    length = max(1, min(len(old) // 4, round(BLOCK / config.spacing)))
+    rng = np.random.default_rng(seed)
+    blocks = -(-len(old) // length)
+    first = rng.integers(0, len(old) - length + 1, (DRAWS, blocks))
+    drawn = (first[:, :, None] + np.arange(length)).reshape(DRAWS, -1)
+    ratios = np.sqrt(new[drawn].sum(axis=1) / np.maximum(old[drawn].sum(axis=1), 1e-12))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    ratio = float(np.sqrt(new.sum() / max(old.sum(), 1e-12)))
+    return Comparison(
+        ratio, float(low), float(high), len(old), config.horizon, grouped(before), grouped(after)
+    )  # fmt: skip

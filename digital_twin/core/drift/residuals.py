@@ -1,0 +1,137 @@
+"""Residuals at full rate: what is measured against what model, commands and the other sensors foretell.
+
+    tracking/JOINT     torque against what the servo should give for its set point [N m]
+    torque/JOINT       torque against inverse dynamics with the measured sole wrenches [N m]
+    balance/…          sole wrenches against what the body's motion needs, on the base [N], [N m]
+    gyro/…             rate of turn against the standing feet [rad/s]
+    accelerometer/…    specific force against kinematics and gravity at the standing feet [m/s²]
+    encoder/JOINT      reading against its forecast one measurement earlier [rad]
+    timing/commands    how much later than they should commands act, by the median of the joints that move [s]
+
+None of them knows what an estimator made of the same reading.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.drift.dynamics import BodyDynamics
+from digital_twin.core.drift.sample import Block, finite
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import Joints, RobotConfig
+
+AXES = ("x", "y", "z")
+FEATURES = 3
+JITTER = 1e-3  # [s]
+STICK = 0.05  # [rad/s]; slower joints may stick
+MOVING, LATEST = 40.0, 0.03  # [N m/s] of a servo whose set point moves; [s]
+SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
+USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
+FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
+
+
+class Residuals:
+    """See the module. `compute` gives a row of them, with what their mean and spread may depend on.
+
+    Attributes:
+        names, units: of the channels (c,). parts: where each family lies among them. sizes, usual: see Bank.
+        dynamics: what torques and balance are computed with.
+    """
+
+    def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
+        self.model, self.joints = model, joints
+        self.dynamics = BodyDynamics(model, robot, joints)
+        n = model.n
+        families = [
+            ("tracking", model.joint_names, "N m"), ("torque", model.joint_names, "N m"),
+            ("balance", ("fx", "fy", "fz", "tx", "ty", "tz"), "N"), ("gyro", AXES, "rad/s"),
+            ("accelerometer", AXES, "m/s²"), ("encoder", model.joint_names, "rad"),
+            ("timing", ("commands",), "s"),
+        ]  # fmt: skip
+        self.names = [f"{family}/{name}" for family, names, _ in families for name in names]
+        self.units = [unit for _, names, unit in families for _ in names]
+        ends = np.cumsum([len(names) for _, names, _ in families])
+        starts = [0, *ends[:-1].tolist()]
+        self.parts = {f[0]: slice(a, int(b)) for f, a, b in zip(families, starts, ends, strict=True)}
+        for i in range(self.parts["balance"].start + 3, self.parts["balance"].stop):
+            self.units[i] = "N m"
+        self._n = n
+        self.sizes = np.zeros(len(self.names))
+        self.sizes[self.parts["torque"]], self.sizes[self.parts["tracking"]] = FRICTION, -STRENGTH
+        self.usual = np.full((len(self.names), FEATURES), 1e6)
+        self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
+        self.usual[self.parts["torque"], 1] = USUAL_FRICTION
+        self._sole: tuple[int, Array] | None = None
+
+    def compute(self, b: Block) -> tuple[Array, Array, Array]:
+        """Residuals (c,), features of their mean (c, 3), and what their spread grows with (c,); blocks in order.
+
+        The first feature is 1. The second, of drives and torques, is what they give more or less of when a motor weakens
+        or friction grows. Of the gyro they are how fast the sole torques change: feet tilt on the ground.
+        """
+        c, p = len(self.names), self.parts
+        r, F, g = np.full(c, np.nan), np.zeros((c, FEATURES)), np.zeros(c)
+        F[:, 0] = 1.0
+        law = self.law(b)
+        rate = self.joints.kp * b.command_rate
+        late = self._lateness(b.effort - law, rate)
+        r[p["timing"]] = late
+        # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
+        r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * (0.0 if np.isnan(late) else late)
+        F[p["tracking"], 1], F[p["tracking"], 2] = np.nan_to_num(law), 1e-3 * np.nan_to_num(rate)
+        g[p["tracking"]] = JITTER * np.nan_to_num(rate)
+        r[p["encoder"]] = b.jump
+        g[p["encoder"]] = np.nan_to_num(b.qd)
+        speed = float(np.sqrt(np.mean(np.nan_to_num(b.qd) ** 2)))
+        for family in ("balance", "gyro", "accelerometer"):
+            g[p[family]] = speed
+        # A joint that sticks takes any torque up to its friction.
+        g[p["torque"]] = np.exp(-((np.nan_to_num(b.qd) / STICK) ** 2))
+        F[p["torque"], 1] = np.nan_to_num(self.dynamics.passive(b.qd))
+        rates = self._sole_rates(b)
+        if len(rates):
+            F[p["gyro"], 1], F[p["gyro"], 2] = rates[0], rates[1:].sum(axis=0)
+            g[p["gyro"]] = np.abs(rates).sum(axis=0)
+        if finite(b):
+            self._dynamic(b, r)
+        return r, F, g
+
+    def _sole_rates(self, b: Block) -> Array:
+        """How fast the torques on the soles change, smoothed [N m/s] (f, 3)."""
+        torques = np.nan_to_num(b.wrenches[:, 3:])
+        last, self._sole = self._sole, (b.stamp_ns, torques)
+        if last is None or not 0 < b.stamp_ns - last[0] < 100_000_000:
+            return np.zeros_like(torques)
+        dt = (b.stamp_ns - last[0]) * 1e-9
+        change = dt / (dt + SMOOTH) * (torques - last[1])
+        self._sole = b.stamp_ns, last[1] + change
+        return np.asarray(change / dt)
+
+    @staticmethod
+    def _lateness(error: Array, rate: Array) -> float:
+        """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
+        do. One drive that is at fault does not change a median."""
+        moving = np.abs(np.nan_to_num(rate)) > MOVING
+        if moving.sum() < 3:
+            return float("nan")
+        return float(np.clip(np.median(-error[moving] / rate[moving]), -LATEST, LATEST))
+
+    def law(self, b: Block) -> Array:
+        """Torques that the servos should give [N m] (n,)."""
+        j = self.joints
+        asked = j.kp * (b.command - b.q + j.zero_error) + j.kd * (b.command_rate - b.qd) + b.feed
+        return np.asarray(np.clip(asked, -self.model.max_effort, self.model.max_effort))
+
+    def _dynamic(self, b: Block, r: Array) -> None:
+        d, p = self.dynamics, self.parts
+        sensed = d.measured and not np.isnan(b.wrenches.sum())
+        wrenches = b.wrenches if sensed else np.zeros_like(b.wrenches)
+        said = d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, wrenches, b.standing)
+        torque = b.effort - said.needed
+        if not sensed:
+            torque = np.where(d.carries, np.nan, torque)
+        else:
+            r[p["balance"]] = said.base
+        r[p["torque"]] = torque
+        r[p["gyro"]], r[p["accelerometer"]] = said.turn, said.feel

@@ -1,0 +1,262 @@
+"""What the robot did and was told, put together at one rate: the blocks that residuals are computed from."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.base_state import BaseState
+from digital_twin.core.drift.window import Window
+from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import Joints, RobotConfig
+
+NS = 1_000_000_000
+MEMORY = 64  # readings of a stream among which that of a stamp is looked for
+INNER = 0.6  # of a sole, from its middle: a foot that is pushed further out may tilt
+STALE = 50_000_000  # [ns]; an older reading is not that of a sample
+
+
+@dataclass(frozen=True)
+class Block:
+    """Means over one period, NaN where nothing was read. Joints (n,), IMU in its frame (3,), f feet.
+
+    jump: readings against what was forecast one measurement earlier, the largest [rad]. command, command_rate, feed: set points in
+    force [rad], how fast they change [rad/s], torque fed forward [N m]. turn_rate: change of the gyro [rad/s²].
+    wrenches: (f, 6). standing: which feet lie flat under load.
+    """
+
+    stamp_ns: int
+    q: Array
+    qd: Array
+    qdd: Array
+    jump: Array
+    effort: Array
+    command: Array
+    command_rate: Array
+    feed: Array
+    gyro: Array
+    accel: Array
+    turn_rate: Array
+    wrenches: Array
+    position: Array
+    rotation: Array
+    velocity: Array
+    angular_velocity: Array
+    standing: tuple[bool, ...]
+
+
+class Command:
+    """The commands of the last moments, and which was in force when."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._given: deque[tuple[int, Array, Array, Array]] = deque(maxlen=MEMORY)
+
+    def add(self, stamp_ns: int, position: Array, velocity: Array | None = None, effort: Array | None = None) -> None:
+        """A command (n,), NaN for joints that it does not name: they keep what they were told last."""
+        zero = np.zeros(self._n)
+        given = [zero if x is None else np.nan_to_num(x) for x in (velocity, effort)]
+        if self._given and np.isnan(position).any():
+            position = np.where(np.isnan(position), self._given[-1][1], position)
+        self._given.append((stamp_ns, position, given[0], given[1]))
+
+    def at(self, stamp_ns: int) -> tuple[Array, Array, Array]:
+        """Positions, speeds and torques (n,) in force at a stamp; NaN where nothing was."""
+        for given in reversed(self._given):
+            if given[0] <= stamp_ns:
+                return given[1:]
+        nothing = np.full(self._n, np.nan)
+        return nothing, nothing, nothing
+
+    @property
+    def newest(self) -> int | None:
+        """Stamp of the last."""
+        return self._given[-1][0] if self._given else None
+
+
+class Sampler:
+    """Feed it readings as they come; `sample` closes a joint measurement and, when a period is over, gives its block.
+
+    Attributes:
+        command: the commands.
+    """
+
+    def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints, rate: float, delay: float) -> None:
+        """rate [Hz] of blocks. delay [s] from a command to its torque."""
+        n, k = model.n, len(robot.feet)
+        self._n, self._k = n, k
+        self._period, self._delay = round(NS / rate), round(delay * NS)
+        self._filter = JointFilter(n, joints.encoder_noise, joints.encoder_resolution, JointFilterConfig())
+        self._weight = model.mass * 9.81
+        self._sensed = [bool(f.wrench_topic) for f in robot.feet]
+        corners = [np.array(f.polygon) for f in robot.feet]
+        self._soles = [(c.min(axis=0), c.max(axis=0)) for c in corners]
+        self.command = Command(n)
+        self._joints: deque[tuple[int, Array, Array, Array, Array, Array]] = deque(maxlen=MEMORY)
+        self._imu: deque[tuple[int, Array, Array]] = deque(maxlen=4 * MEMORY)
+        self._wrench: list[deque[tuple[int, Array]]] = [deque(maxlen=4 * MEMORY) for _ in robot.feet]
+        self._bases: deque[BaseState] = deque(maxlen=MEMORY)
+        self._open: list[tuple[Array, ...]] = []
+        self._end = 0
+        self._waiting: deque[int] = deque()
+        self._gyro: tuple[int, Array] | None = None
+        self._window: deque[tuple[int, tuple[Array, ...]]] = deque()
+
+    # In
+
+    def joints(self, stamp_ns: int, q: Array, qd: Array | None, effort: Array | None) -> None:
+        """Joint readings (n,), NaN where missing."""
+        if self._joints and stamp_ns <= self._joints[-1][0]:
+            return  # late ones are nobody's forecast
+        f = self._filter
+        jump = np.full(self._n, np.nan)
+        if self._joints:
+            dt = (stamp_ns - self._joints[-1][0]) / NS
+            if dt > 0.5:
+                f.reset()
+            else:
+                jump = q - f.ahead(dt)[0]
+        f.update(stamp_ns, q, qd)
+        known = np.full(self._n, np.nan) if effort is None else effort
+        self._joints.append((stamp_ns, f.q, f.qd, f.qdd, jump, known))
+
+    def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
+        """A reading of the first IMU, along its frame's axes (3,), (3,)."""
+        self._imu.append((stamp_ns, gyro, accel))
+
+    def wrench(self, stamp_ns: int, foot: int, wrench: Array) -> None:
+        """Force and torque of a foot on the leg, in the sole frame (6,)."""
+        self._wrench[foot].append((stamp_ns, wrench))
+
+    def base(self, state: BaseState) -> None:
+        """The base in odom."""
+        self._bases.append(state)
+
+    def sample(self, stamp_ns: int) -> list[Block]:
+        """Joints and base of a stamp are there. Blocks whose period is over: none, one, seldom more.
+
+        A stamp waits for the other sensors' readings of its moment, at most until the next one comes.
+        """
+        self._waiting.append(stamp_ns)
+        blocks = []
+        while self._waiting and (len(self._waiting) > 1 or self._complete(self._waiting[0])):
+            block = self._take(self._waiting.popleft())
+            if block is not None:
+                blocks.append(block)
+        return blocks
+
+    def _complete(self, stamp_ns: int) -> bool:
+        streams: list[Any] = [self._imu, *self._wrench]
+        return all(not s or s[-1][0] >= stamp_ns or stamp_ns - s[-1][0] > STALE for s in streams)
+
+    def _take(self, stamp_ns: int) -> Block | None:
+        joints = _at(self._joints, stamp_ns)
+        base = next((b for b in reversed(self._bases) if b.stamp_ns == stamp_ns), None)
+        if joints is None or joints[0] != stamp_ns or base is None:
+            return None
+        imu = _at(self._imu, stamp_ns)
+        gyro, accel = imu[1:] if imu is not None else (np.full(3, np.nan), np.full(3, np.nan))
+        wrenches = np.full((self._k, 6), np.nan)
+        for i, stream in enumerate(self._wrench):
+            found = _at(stream, stamp_ns)
+            if found is not None:
+                wrenches[i] = found[1]
+        given = self.command.at(stamp_ns - self._delay)
+        parts = (
+            *joints[1:], *given, gyro, accel, wrenches, base.position, base.rotation, base.velocity,
+            base.angular_velocity,
+        )  # fmt: skip
+        if self._open and stamp_ns - self._end > 10 * self._period:
+            self._open.clear()
+            self._gyro = None
+        self._open.append(parts)
+        self._remember(stamp_ns, parts)
+        if stamp_ns < self._end:
+            return None
+        self._end = max(self._end + self._period, stamp_ns + self._period // 2)
+        return self._close(stamp_ns)
+
+    def _close(self, stamp_ns: int) -> Block:
+        if len(self._open) == 1:
+            means = list(self._open[0])
+        else:
+            means = [np.mean(column, axis=0) for column in zip(*self._open, strict=True)]
+        q, qd, qdd, _, effort, command, rate, feed, gyro, accel, wrenches, *base = means
+        jumps = np.array([parts[3] for parts in self._open])
+        jump = jumps[np.abs(np.nan_to_num(jumps)).argmax(axis=0), np.arange(self._n)]  # a mean would blur it
+        if len(self._open) > 1:
+            base[1] = self._open[-1][12]  # a mean of rotations is none
+        self._open.clear()
+        turn_rate = np.zeros(3)
+        if self._gyro is not None:
+            turn_rate = (gyro - self._gyro[1]) / max((stamp_ns - self._gyro[0]) / NS, 1e-4)
+        self._gyro = stamp_ns, gyro
+        position, rotation, velocity, turn = base
+        return Block(
+            stamp_ns, q, qd, qdd, jump, effort, command, rate, feed, gyro, accel, turn_rate, wrenches, position, rotation,
+            velocity, turn, self._standing(wrenches),
+        )  # fmt: skip
+
+    def _standing(self, wrenches: Array) -> tuple[bool, ...]:
+        """Which feet lie flat: loaded, and not on an edge. All, where nothing is sensed."""
+        if not any(self._sensed):
+            return (True,) * self._k
+        return tuple(self._flat(w, low, high) for w, (low, high) in zip(wrenches, self._soles, strict=True))
+
+    def _flat(self, w: Array, low: Array, high: Array) -> bool:
+        if not w[2] > 0.25 * self._weight:
+            return False
+        pressure = np.array([-w[4], w[3]]) / w[2]  # where the ground pushes, in the sole [m]
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        return bool((np.abs(pressure - middle) < INNER * half).all())
+
+    @property
+    def newest_base(self) -> BaseState | None:
+        """The last one."""
+        return self._bases[-1] if self._bases else None
+
+    @property
+    def newest_state(self) -> tuple[Array, Array]:
+        """Filtered positions and speeds (n,), (n,) of the last joint measurement."""
+        return self._joints[-1][1], self._joints[-1][2]
+
+    # The stretch that identification works on
+
+    def _remember(self, stamp_ns: int, parts: tuple[Array, ...]) -> None:
+        self._window.append((stamp_ns, parts))
+        while stamp_ns - self._window[0][0] > WINDOW:
+            self._window.popleft()
+
+    def window(self, seconds: float) -> Window | None:
+        """The last seconds as they were measured; None when there is nothing."""
+        rows = [(s, p) for s, p in self._window if self._window[-1][0] - s <= seconds * NS]
+        if len(rows) < 2:
+            return None
+        columns = [np.array(c) for c in zip(*(p for _, p in rows), strict=True)]
+        q, qd, qdd, _, effort, command, _, _, gyro, accel, wrenches, position, rotation, velocity, turn = columns
+        stamps = np.array([s for s, _ in rows], dtype=np.int64)
+        return Window(
+            stamps, q, qd, qdd, effort, command, position, velocity, rotation, turn, wrenches, gyro, accel
+        )  # fmt: skip
+
+
+WINDOW = 60 * NS
+
+
+def _at(stream: deque, stamp_ns: int):  # type: ignore[no-untyped-def, type-arg]
+    """The newest entry not after a stamp; None when it is stale."""
+    for entry in reversed(stream):
+        if entry[0] <= stamp_ns:
+            return entry if stamp_ns - entry[0] < STALE else None
+    return None
+
+
+def finite(block: Block) -> bool:
+    """Whether joints and IMU are known, without which there is no dynamics."""
+    return not any(math.isnan(float(x.sum())) for x in (block.q, block.qd, block.qdd, block.gyro, block.accel))

@@ -1,0 +1,184 @@
+"""The loop that keeps the model right: a change that is explained renews it, what has proved better goes into service.
+
+Whatever is in service reaches the monitor by twin/model, like every other node: a replay then takes it from the recording,
+at the same event, and needs no keeper.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from digital_twin.core.drift.monitor import Monitor, NextModel
+from digital_twin.core.errors import TwinError
+from digital_twin.robots import Robot
+from digital_twin.ros.cdr import read_string
+from digital_twin.ros.model_keeper import ModelKeeper
+from digital_twin.ros.model_topic import ModelTopic
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.qos import INTERNAL, LATCHED
+
+NS = 1_000_000_000
+RENEWABLE = ("payload", "friction", "motor", "encoder", "delay")  # kinds that a model can follow
+PATIENCE = 4 * NS  # [ns] between two attempts
+READY = NS // 2  # [ns] after an announcement the model is used: in a replay too
+LONGEST = 60.0  # [s] of the past that a model is renewed from
+
+
+class ModelLoop:
+    """Between a monitor and a keeper. `look` goes on with it, and takes microseconds unless a model comes into service."""
+
+    def __init__(self, node: TwinNode[Any], robot: Robot, monitor: Monitor, offline: bool) -> None:
+        """`offline`: in a replay there is nothing to keep."""
+        self._node, self._monitor, s = node, monitor, node.settings
+        self._settings = s
+        self.keeper = None if offline else ModelKeeper(robot, s.models)
+        self._models = ModelTopic(robot, s.robot_config)
+        self.service = ""
+        self._making: tuple[int, threading.Thread, list[NextModel | TwinError]] | None = None
+        self._suspect: tuple[str, str] = "", ""
+        self._suspected_ns = self._tried_ns = self._used_ns = 0
+        self._reviewed = True
+        self._gap_ns = 0
+        self._said_gap = ""
+        self._announce = node.talk(String, "twin/model", LATCHED)
+        self._tell_gap = node.talk(String, "twin/reality_gap", INTERNAL)
+        node.listen(String, "twin/model", self._announced, LATCHED)
+        for name, answer in (("approve", self._approve), ("report_gap", self._report_gap)):
+            node.serve(Trigger, f"~/{name}", answer)
+
+    # What is in service
+
+    def _announced(self, data: bytes) -> None:
+        """Another model is in service: it is made ready in a thread."""
+        try:
+            robot = self._models.take(read_string(data, 4)[0])
+        except TwinError as e:
+            self._node.get_logger().error(f"twin/model: {e}; the old model stays")
+            return
+        if robot is None or robot.where == self.service:
+            return
+        first, self.service = not self.service, robot.where
+        if first and robot.model.mj.body_mass.tolist() == self._monitor.model.mj.body_mass.tolist():
+            return  # what it has begun with
+        made: list[NextModel | TwinError] = []
+
+        def make() -> None:
+            try:
+                made.append(self._monitor.prepare(robot.model, robot.config, robot.joints))
+            except TwinError as e:
+                made.append(e)
+
+        thread = threading.Thread(target=make, name="next model", daemon=True)
+        thread.start()
+        self._making = self._node.now_ns() + READY, thread, made
+
+    def _use(self, now_ns: int) -> None:
+        if self._making is None or now_ns < self._making[0]:
+            return
+        _, thread, made = self._making
+        thread.join()
+        self._making = None
+        if isinstance(made[0], TwinError):
+            self._node.get_logger().error(f"twin/model: {made[0]}; the old model stays")
+            return
+        self._monitor.use(made[0])
+        self._used_ns, self._reviewed = now_ns, False
+        self._suspect = "", ""
+
+    # Renewal
+
+    def look(self, now_ns: int) -> None:
+        """Go on: with models that come into service, with what is under way, with suspicions."""
+        self._use(now_ns)
+        if self.keeper is None:
+            return
+        for event in self.keeper.poll(now_ns):
+            getattr(self._node.get_logger(), event.level)(event.text)
+        said = self.keeper.announcement()
+        if said is not None:
+            self._announce(String(data=said))
+        if self.keeper.gap != self._said_gap:
+            self._said_gap = self.keeper.gap
+            self._tell_gap(String(data=self._said_gap))
+        self._suspicion(now_ns)
+        if not self.keeper.busy and self._making is None:
+            self._renew(now_ns)
+            self._review(now_ns)
+            self._gap(now_ns)
+
+    def _suspicion(self, now_ns: int) -> None:
+        """What has explained the change without a break, and since when."""
+        found = self._monitor.hypotheses
+        h = found[0] if found and found[0].kind in RENEWABLE else None
+        suspect = ("", "") if h is None else (h.kind, h.target)
+        if suspect != self._suspect:
+            self._suspect, self._suspected_ns = suspect, now_ns
+
+    def _renew(self, now_ns: int) -> None:
+        m, since = self._monitor, self._monitor.since_ns
+        if not self._suspect[0] or since is None or now_ns - self._tried_ns < PATIENCE:
+            return
+        age = (m.now_ns - since) / NS
+        if age < self._settings.renew_after or now_ns - self._suspected_ns < NS // 2:
+            return
+        window = m.sampler.window(min(age, LONGEST))
+        if window is not None and self.keeper is not None:
+            self._tried_ns = now_ns
+            self.keeper.ask(window, dict([self._suspect]), now_ns)
+
+    def _review(self, now_ns: int) -> None:
+        after = round(self._settings.review_after * NS)
+        if self.keeper is None or self._reviewed or now_ns - self._used_ns < after:
+            return
+        window = self._monitor.sampler.window(self._settings.review_after)
+        self._reviewed = window is None or self.keeper.review(window, now_ns) or self.keeper.parent is None
+
+    def _gap(self, now_ns: int) -> None:
+        every = round(self._settings.gap_every * NS)
+        if every and now_ns - self._gap_ns >= every:
+            self._gap_ns = now_ns
+            window = self._monitor.sampler.window(LONGEST)
+            if window is not None and self.keeper is not None:
+                self.keeper.reality_gap(window, now_ns)
+
+    def calibrate(self, now_ns: int) -> str:
+        """Renew the whole model from the last minute; returns in words what is done."""
+        window = self._monitor.sampler.window(LONGEST)
+        if self.keeper is None or window is None:
+            return "there are no data to renew the model from"
+        if not self.keeper.ask(window, {}, now_ns):
+            return "the model is being renewed already"
+        return f"the model is being renewed from the last {window.duration:.0f} s"
+
+    # Services
+
+    def _approve(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = (False, "a replay") if self.keeper is None else self.keeper.approve()
+        return response
+
+    def _report_gap(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        window = self._monitor.sampler.window(LONGEST)
+        if self.keeper is None or window is None:
+            response.success, response.message = False, "there are no data yet"
+        elif not self.keeper.reality_gap(window, self._node.now_ns()):
+            response.success, response.message = False, "something else is under way; ask again"
+        else:
+            response.success, response.message = True, "the report will be on twin/reality_gap"
+        return response
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self.keeper is not None:
+            self.keeper.close()
+
+    def values(self) -> dict[str, object]:
+        """For the node's status."""
+        if self.keeper is None:
+            return {}
+        k = self.keeper
+        waits = k.pending.short if k.pending is not None else ""
+        return {"model": k.service.short, "model_waits": waits, "renewing": int(k.busy)}

@@ -1,0 +1,92 @@
+"""The loop closed: a payload is hung on a hand, found, identified, proved, announced and used; and taken away again.
+
+The node is the real one, and so is the process that identifies; the robot, its messages and time are a rehearsal's, which
+waits while a model is being renewed for as long as that took, at most, on a machine with nothing else to do.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from drift_wire import Wire
+
+from digital_twin.core.drift.model_version import parse_version
+from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
+from digital_twin.core.faults import parse_fault
+from digital_twin.core.script import load_script
+from digital_twin.nodes import drift_monitor
+from digital_twin.paths import find
+from digital_twin.recording.typed import typestore
+from digital_twin.ros.model_loop import ModelLoop
+from digital_twin.ros.offline import Bus, offline
+
+RENEWAL = 3.0  # [s] of simulated time that a renewal is given
+
+
+class Twin:
+    """A node with its keeper, fed by a rehearsal."""
+
+    def __init__(self, robot, store, monkeypatch, seed=1, **settings):
+        monkeypatch.setattr(drift_monitor, "ModelLoop", lambda *a, offline: ModelLoop(*a, offline=False))
+        self.said, self.announced = [], []
+        self.bus = Bus(self._keep, say=lambda level, text: self.said.append((self.t, level, text)))
+        given = {"calibration": 20.0, "forecast_rate": 0.0, "models.store": str(store)} | settings
+        self.node = offline(drift_monitor.DriftMonitor, self.bus, given)
+        script = load_script(find("humanoid.yaml", "config/scripts"))
+        motion = squats_and_sways(script, robot.model, robot.joints.stand, seed, sway=0.5)
+        self.rehearsal = Rehearsal(robot.model, robot.config, seed, lambda t: motion(t + 2.5), Wire(robot, self.bus))
+        self.loop, self.monitor = self.node._loop, self.node._monitor
+
+    @property
+    def t(self):
+        return self.bus.now_ns / 1e9
+
+    def _keep(self, topic, data):
+        if topic == "twin/model":
+            text = typestore().deserialize_cdr(bytes(data), "std_msgs/msg/String").data
+            self.announced.append((self.t, json.loads(text)))
+
+    def run(self, seconds, until=lambda: False):
+        """Go on for so long, or until something is the case."""
+        end = self.rehearsal.time + seconds
+        while self.rehearsal.time < end and not until():
+            self.rehearsal.run(0.1)
+            thread = self.loop.keeper._thread
+            if thread is not None:
+                self.rehearsal.run(RENEWAL)
+                thread.join(60.0)
+
+    def payload(self):
+        """What the model in service says hangs at a hand [kg]."""
+        file = self.announced[-1][1]["file"]
+        version = parse_version(Path(file).read_text(), file)
+        return sum(p.mass for p in version.changes.payloads.values()), version.changes.payloads
+
+
+@pytest.fixture
+def twin(robot, tmp_path, monkeypatch):
+    t = Twin(robot, tmp_path, monkeypatch)
+    yield t
+    t.loop.close()
+
+
+def test_a_payload_comes_into_the_model_and_goes(twin):
+    twin.run(60.0, lambda: twin.monitor.phase == "watching")
+    twin.run(2.0)
+    assert len(twin.announced) == 1, "the robot as it was brought"
+    for kg, line in ((2.0, "payload l_gripper 2"), (0.0, None)):
+        count, start = len(twin.announced), twin.t
+        if line:
+            twin.rehearsal.faults.add(parse_fault(line))
+        else:
+            twin.rehearsal.faults.clear()
+        twin.run(25.0, lambda n=count: len(twin.announced) > n)
+        assert len(twin.announced) == count + 1, twin.said
+        assert twin.announced[-1][0] - start <= 15.0
+        mass, where = twin.payload()
+        assert mass == pytest.approx(kg, abs=0.2) and set(where) <= {"l_gripper", "l_wrist"}
+        twin.run(2.0)
+        assert twin.loop.service.endswith(twin.announced[-1][1]["version"][:12])
+    assert not [w for w in twin.said if w[1] == "error"]
+    assert math.isfinite(twin.t)

@@ -1,0 +1,98 @@
+"""From residuals to scores: what is learned makes them white and normal; what cannot be learned is named."""
+
+import numpy as np
+import pytest
+
+from digital_twin.core.drift.bank import LAGS, Bank, remaining
+
+
+def learned(residuals, features=None, spreads=None):
+    t, c = residuals.shape
+    features = np.ones((t, c, 1)) if features is None else features
+    spreads = np.zeros((t, c)) if spreads is None else spreads
+    bank = Bank([f"c{i}" for i in range(c)], ["u"] * c, features.shape[2])
+    for i in range(t):
+        bank.learn(i * 10_000_000, residuals[i], features[i], spreads[i])
+    for _ in bank.fit():
+        pass
+    return bank
+
+
+def coloured(rng, t, c):
+    """Autocorrelated noise of order two."""
+    x = np.zeros((t, c))
+    for i in range(2, t):
+        x[i] = 0.6 * x[i - 1] + 0.2 * x[i - 2] + rng.standard_normal(c)
+    return x
+
+
+def test_scores_are_white_and_of_unit_variance():
+    rng = np.random.default_rng(0)
+    t = 6000
+    speed = np.abs(np.sin(np.arange(2 * t) * 0.01))[:, None] * np.ones((1, 3))
+    noise = coloured(rng, 2 * t, 3) * np.sqrt(0.2 + speed**2)
+    law = np.sin(np.arange(2 * t) * 0.003)[:, None] * np.ones((1, 3))
+    features = np.stack([np.ones_like(law), law], axis=-1)
+    residuals = 3.0 + 7.0 * law + noise
+    bank = learned(residuals[:t], features[:t], speed[:t])
+    scores = np.array([bank.score(residuals[i], features[i], speed[i]) for i in range(t, 2 * t)])[10:]
+    assert bank.nominal.rate == pytest.approx(100.0)
+    assert np.allclose(bank.nominal.mean, [[3.0, 7.0]] * 3, atol=0.3)
+    for x in scores.T:
+        assert abs(x.mean()) < 0.15 and 0.75 < x.std() < 1.1
+        assert remaining(x) < 0.1, f"at lags up to {LAGS}"
+    assert (bank.nominal.left < 0.1).all()
+
+
+def test_tails_are_no_heavier_than_normal():
+    rng = np.random.default_rng(0)
+    bank = learned(rng.standard_t(3, (8000, 1)))
+    x = np.array([bank.score(r, np.ones((1, 1)), np.zeros(1)) for r in rng.standard_t(3, (8000, 1))])
+    assert np.mean(np.abs(x) > 3.29) < 0.003
+
+
+def test_what_cannot_be_learned_is_named():
+    rng = np.random.default_rng(0)
+    r = rng.standard_normal((500, 4))
+    r[:, 1], r[:, 2] = 5.0, np.nan
+    r[::2, 3] = np.nan
+    bank = learned(r)
+    assert bank.nominal.good.tolist() == [True, False, False, True]
+    assert bank.nominal.why == {"c1": "constant", "c2": "too few readings"}
+    scores = bank.score(np.zeros(4), np.ones((4, 1)), np.zeros(4))
+    assert np.isnan(scores[[1, 2]]).all()
+
+
+def test_a_gap_costs_only_the_scores_that_need_it():
+    rng = np.random.default_rng(0)
+    bank = learned(rng.standard_normal((2000, 1)))
+    seen = []
+    for i in range(20):
+        seen.append(bank.score(np.array([np.nan if i == 10 else 0.1]), np.ones((1, 1)), np.zeros(1))[0])
+    assert np.isnan(seen[10]) and np.isfinite(seen[15:]).all() and np.isfinite(seen[5:10]).all()
+
+
+def test_effects_are_whitened_as_scores_are():
+    """The score of residual + effect is that of the residual, plus the whitened effect."""
+    rng = np.random.default_rng(1)
+    noise = coloured(rng, 3000, 2)
+    bank = learned(noise)
+    effect = rng.standard_normal((40, 2))
+    plain, changed = [], []
+    for out, add in ((plain, 0.0), (changed, 1.0)):
+        bank.reset()
+        for i in range(60):
+            bank.score(noise[i] + (add * effect[i - 20] if i >= 20 else 0.0), np.ones((2, 1)), np.zeros(2))
+            out.append((bank.scores, bank.sigma))
+    difference = np.array([b[0] - a[0] for a, b in zip(plain, changed, strict=True)])[20:]
+    sigma = np.array([s for _, s in changed])[20:]
+    assert np.allclose(difference, bank.whiten(effect, sigma))
+
+
+def test_leftovers_of_the_model_are_allowed_for():
+    """A mean that wanders while all is well must not be taken for a change later."""
+    rng = np.random.default_rng(2)
+    wander = 0.5 * np.sin(np.arange(6000) * 2 * np.pi / 1500)
+    quiet, restless = rng.standard_normal(6000), rng.standard_normal(6000) + wander
+    allowance = learned(np.column_stack([quiet, restless])).nominal.allowance
+    assert allowance[0, 0] < 0.1 < allowance[1, 0]
