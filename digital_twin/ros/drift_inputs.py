@@ -34,6 +34,7 @@ class DriftInputs:
         self._order: tuple[tuple[str, ...], Array] = ((), np.zeros(0, dtype=np.intp))
         feet = robot.config.feet
         self._loads, self._weight = np.full(len(feet), np.inf), robot.model.mass * 9.81
+        self._labelled = LabelledReader()
         self._joints_codec, self._command_codec = JointStateCodec(JointState), JointStateCodec(JointState)
         self._odom = DoublesCodec(Odometry, 85, child_frame=True)
         node.listen(JointState, "physical/joint_states", self._joints, INTERNAL)
