@@ -18,6 +18,7 @@ from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
+from digital_twin.ros.labelled import LabelledReader
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 
