@@ -57,10 +57,13 @@ class Steps:
 
 @dataclass
 class Plan:
-    """What the body is to do now: which soles stand, where to press, and how the swinging sole moves."""
+    """What the body is to do now: which soles stand, where to press (and within which corners), and how the
+    swinging sole moves.
+    """
 
     stands: tuple[bool, bool]
     press: complex
+    corners: list[complex]
     yaw: float
     ground: float
     swing: Swing | None = None
@@ -110,18 +113,17 @@ class Walker:
         s = self.memory
         dt = 0.005 if s.stamp_ns < 0 else min(max(stamp_ns - s.stamp_ns, 1) / NS, 0.05)
         s.stamp_ns = stamp_ns
-        self._approach(asked, dt)
         if not s.walking:
             return self._stand(stamp_ns, dcm, asked, dt)
         return self._walk(stamp_ns, dcm, loads, asked, dt)
 
-    def _approach(self, asked: Velocity, dt: float) -> None:
-        """Change the velocity no faster than the gait allows."""
-        v, a = self.memory.velocity, self.gait.acceleration * dt
+    def _approach(self, asked: Velocity) -> None:
+        """Change the velocity for the step that begins, no faster than the gait allows."""
+        v, a = self.memory.velocity, self.gait.acceleration * self.gait.step_time
         self.memory.velocity = Velocity(
             v.x + min(max(asked.x - v.x, -a), a), v.y + min(max(asked.y - v.y, -a), a),
             v.turn + min(max(asked.turn - v.turn, -3.0 * a), 3.0 * a),
-        ) if self.memory.walking else Velocity(0.0, 0.0, 0.0)  # fmt: skip
+        )  # fmt: skip
 
     def _follow_ground(self, height: float, dt: float) -> float:
         s = self.memory
@@ -142,20 +144,21 @@ class Walker:
         if depth_inside(dcm, corners) < 0.0:
             s.recovering = True
             nearer = LEFT if abs(dcm - left.point) < abs(dcm - right.point) else RIGHT
-            self._begin(stamp_ns, nearer, HASTE, s.pressed)
+            self._begin(stamp_ns, nearer, HASTE, s.pressed, asked)
         elif any(asked):
             s.recovering = False
             to_left = asked.y > 0.0 or (asked.y == 0.0 and asked.turn > 0.0)
-            self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle)
-        return Plan((True, True), s.pressed, yaw, ground)
+            self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle, asked)
+        return Plan((True, True), s.pressed, corners, yaw, ground)
 
-    def _begin(self, stamp_ns: int, stance: int, double: float, before: complex) -> None:
+    def _begin(self, stamp_ns: int, stance: int, double: float, before: complex, asked: Velocity) -> None:
         """A step begins: from now on the weight goes onto `stance`."""
         s = self.memory
         s.walking, s.stance, s.start_ns = True, stance, stamp_ns
         s.double, s.single, s.before = double, self._single, before
         s.swing, s.target, s.touched = None, None, 0
         s.count += 1
+        self._approach(asked)
 
     # Walking
 
@@ -174,14 +177,14 @@ class Walker:
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
         s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         if not single:
-            return self._plan((True, True), stance, None, dt)
+            return self._plan((True, True), stance, None, corners, dt)
         self._aim(stance, nominal, under, s.double + s.single - t)
         self._swing(t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
-            return self._plan((True, True), stance, None, dt)
+            return self._plan((True, True), stance, None, corners, dt)
         stands = (s.stance == LEFT, s.stance == RIGHT)
-        return self._plan(stands, stance, s.swing, dt)
+        return self._plan(stands, stance, s.swing, corners, dt)
 
     def _end(self, under: complex, nominal: Foothold, stopping: bool) -> complex:
         """The capture point at the step's end, when the next foot lands where it should."""
@@ -261,12 +264,15 @@ class Walker:
             s.walking, s.recovering, s.still, s.swing = False, False, 0, None
             return
         s.recovering = s.recovering and not calm
-        self._begin(stamp_ns, 1 - s.stance, self._double, s.pressed)
+        self._begin(stamp_ns, 1 - s.stance, self._double, s.pressed, asked)
 
-    def _plan(self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, dt: float) -> Plan:
+    def _plan(
+        self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, corners: list[complex], dt: float
+    ) -> Plan:
         s, b = self.memory, self.body
         com = complex(b.com[0], b.com[1])
         ground = self._follow_ground(self._ground_at(com, b.sole[s.stance]), dt)
         other = yaw_of(swing.R) if swing is not None else yaw_of(b.sole_R[1 - s.stance])
         yaw = cmath.phase(cmath.rect(1.0, stance.yaw) + cmath.rect(1.0, other))
-        return Plan(stands, s.pressed, yaw, ground, swing, 1 - s.stance if swing is not None else -1, s.velocity.turn)
+        side = 1 - s.stance if swing is not None else -1
+        return Plan(stands, s.pressed, corners, yaw, ground, swing, side, s.velocity.turn)
