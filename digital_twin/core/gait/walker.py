@@ -89,6 +89,12 @@ class Walker:
         self._double = gait.step_time * gait.double_support
         self.memory = Steps()
 
+    def forget(self) -> None:
+        """Stand on both feet, whatever was before."""
+        s = self.memory
+        s.walking, s.recovering, s.swing, s.target, s.still = False, False, None, None, 0
+        s.velocity, s.ground = Velocity(0.0, 0.0, 0.0), math.nan
+
     # What is where
 
     def _foothold(self, side: int) -> Foothold:
@@ -183,8 +189,8 @@ class Walker:
         s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
-        self._aim(stance, nominal, under, end, dcm, t)
-        self._swing(t, dt)
+        s.target = self._aim(stance, nominal, under, end, dcm, t)
+        self._swing(s.target, t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
             return self._plan((True, True), stance, None, corners, dt)
@@ -203,16 +209,18 @@ class Walker:
             before, foot = here, next_foothold(foot, self.memory.velocity, self.gait.step_time, self.width)
         return plan(steps, (before + self._under(foot)) / 2, self.omega)
 
-    def _aim(self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float) -> None:
-        """Move the foothold by as much of the capture point's error as the sole cannot take away until then.
+    def _aim(
+        self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float
+    ) -> Foothold:
+        """Where the foot is to land: moved by as much of the capture point's error as the sole cannot take away until then.
 
         Where the leg cannot reach that far, the foot lands earlier, before the error has grown.
         """
         s = self.memory
         left = s.double + s.single - t
         if left < SURE and s.target is not None:
-            return
-        best, least = left, math.inf
+            return s.target
+        best, least, target = left, math.inf, nominal
         least_left = max(SURE, QUICKEST - (t - s.double))
         for hurry in (0.0, 0.04, 0.08, 0.12, 0.16, 0.2):
             at = max(left - hurry, min(left, least_left))
@@ -221,11 +229,12 @@ class Walker:
             reached = within_reach(stance, point, self.gait)
             miss = abs(reached - point)
             if miss < least - 0.005:
-                best, least, s.target = at, miss, nominal._replace(point=reached)
+                best, least, target = at, miss, nominal._replace(point=reached)
                 s.recovering = s.recovering or abs(rest) > ASTRAY
             if miss < NEAR or at <= least_left:
                 break
         s.single -= left - best
+        return target
 
     def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
         """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
@@ -240,16 +249,14 @@ class Walker:
         )
         return under + push + (dcm - under - push) * growth - end
 
-    def _swing(self, t: float, dt: float) -> None:
-        s, b = self.memory, self.body
-        assert s.target is not None
-        side = s.target.side
+    def _swing(self, foothold: Foothold, t: float, dt: float) -> None:
+        s, b, side = self.memory, self.body, foothold.side
         if s.swing is None:
             s.swing = Swing(b.sole[side], b.sole_R[side], self.gait.step_height)
             self._look_at_ground()
-        p = s.target.point
+        p = foothold.point
         target = np.array([p.real, p.imag, self._ground_at(p, b.sole[s.stance]) - SINK])
-        s.swing.move(target, self._level(s.target.yaw), s.double + s.single - t, dt)
+        s.swing.move(target, self._level(foothold.yaw), s.double + s.single - t, dt)
 
     def _level(self, yaw: float) -> Array:
         """Attitude of a sole that lies on the ground."""
