@@ -114,6 +114,11 @@ class GaitController:
         """What it walks by now: [m/s] ahead and to the left, [rad/s] to the left."""
         return self._walker.memory.velocity
 
+    def details(self) -> tuple[float, float, float, float, float, float]:
+        """How far capture point and zero moment point are inside the support, error of the first [m]; the velocity."""
+        s = self._walker.memory
+        return (*s.margins, abs(s.error), *s.velocity)
+
     def request(self, vx: float, vy: float, wz: float, stamp_ns: int | None = None) -> str:
         """Ask for a velocity in the base's frame: [m/s] ahead, [m/s] to the left, [rad/s] to the left.
 

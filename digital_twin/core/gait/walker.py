@@ -57,6 +57,7 @@ class Steps:
     recovering: bool = False
     count: int = 0
     error: complex = 0j
+    margins: tuple[float, float] = (math.nan, math.nan)  # of capture point and zero moment point [m]
     still: int = 0  # steps since the robot was asked to stand
 
 
@@ -152,7 +153,8 @@ class Walker:
         s.pressed = nearest_inside(middle + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         yaw = cmath.phase(cmath.rect(1.0, left.yaw) + cmath.rect(1.0, right.yaw))
         ground = self._follow_ground(float(b.sole[:, 2].mean()), dt)
-        if depth_inside(dcm, corners) < 0.0:
+        s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
+        if s.margins[0] < 0.0:
             s.recovering = True
             nearer = LEFT if abs(dcm - left.point) < abs(dcm - right.point) else RIGHT
             self._begin(stamp_ns, nearer, HASTE, s.pressed, asked)
@@ -187,6 +189,7 @@ class Walker:
         single = t >= s.double
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
         s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
         s.target = self._aim(stance, nominal, under, end, dcm, t)
