@@ -31,6 +31,7 @@ SINK = 0.004  # [m] below the ground that a foot aims, so that it meets it in ti
 ASTRAY = 0.05  # [m] of error of the capture point from which on the robot is said to recover
 SURE = 0.05  # [s] before landing, from when on the foothold stays
 QUICKEST = 0.2  # [s] that a foot is in the air at least
+FOOT_PUSH = 25.0  # [m/s²] that a swinging foot's path may be bent with
 FOOT_SPEED = 2.5  # [m/s] of a swinging foot on the average, when it must hurry
 NEAR = 0.01  # [m] by which a foothold may miss what would be best
 ANKLE = 0.6  # share of the sole that plans count on
@@ -193,7 +194,7 @@ class Walker:
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
-        s.target = self._aim(stance, nominal, under, end, dcm, t)
+        s.target = self._bend(s.target, self._aim(stance, nominal, under, end, dcm, t), t, dt)
         self._swing(s.target, t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
@@ -242,6 +243,14 @@ class Walker:
                 break
         s.single -= left - best
         return target
+
+    def _bend(self, before: Foothold | None, after: Foothold, t: float, dt: float) -> Foothold:
+        """A foothold moves no faster than the foot can follow: the leg's weight, thrown about, would throw the body."""
+        if before is None:
+            return after
+        way = after.point - before.point
+        most = FOOT_PUSH / 4.0 * max(self.memory.double + self.memory.single - t, 0.0) * dt
+        return after._replace(point=before.point + way * min(1.0, most / max(abs(way), 1e-9)))
 
     def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
         """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
