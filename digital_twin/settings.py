@@ -96,7 +96,7 @@ class GaitSettings(RobotSettings):
 
     gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the default gait")
     state_timeout: float = param(
-        0.06, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
+        0.08, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
     )
 
 

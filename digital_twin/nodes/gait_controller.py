@@ -46,7 +46,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._tell = self.create_publisher(String, "twin/gait", LATCHED)
         self._details = self.talk_labelled("twin/gait_details", DETAILS)
         self._told, self._why, self._asked_wrong = "", "", ""
-        self._stamp_ns, self._heard = 0, time.monotonic()
+        self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
         self.listen(Twist, "cmd_vel", self._on_velocity, INTERNAL)
         self.serve(Trigger, "~/sit", self._sit)
@@ -69,16 +69,16 @@ class GaitControllerNode(TwinNode[GaitSettings]):
 
     def _step(self, state: VirtualState, wrenches: Array) -> None:
         start = time.perf_counter_ns()
-        self._stamp_ns, self._heard = state.stamp_ns, time.monotonic()
+        self._stamp_ns, self._heard_ns = state.stamp_ns, self.now_ns()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)
         self._details(state.stamp_ns, lambda: np.array(self.controller.details()))
 
     def _watch(self) -> None:
         """The estimate may be lost in mid-step: the robot is not left with its last command."""
-        silent = time.monotonic() - self._heard
-        if self._stamp_ns and silent > self.settings.state_timeout:
-            stamp = self._stamp_ns + round(silent * NS)
+        silent = self.now_ns() - self._heard_ns
+        if self._stamp_ns and silent > self.settings.state_timeout * NS:
+            stamp = self._stamp_ns + silent
             self._publish(self.controller.lost(stamp), stamp)
 
     # Out
