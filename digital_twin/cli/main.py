@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from digital_twin import __version__
+from digital_twin.cli.gait_tools import GAIT_TOOLS, add_gait_tools, run_gait_tools
 from digital_twin.cli.recordings import add_recordings, run_recordings
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config that it guesses")
     _add_sensor_commands(commands)
     add_recordings(commands)
+    add_gait_tools(commands)
     return p
 
 
@@ -109,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if a.command == "run":
             return _run(a)
+        if a.command in GAIT_TOOLS:
+            return run_gait_tools(a)
         return run_recordings(a)
     except TwinError as e:
         print(f"digital-twin: {e}", file=sys.stderr)

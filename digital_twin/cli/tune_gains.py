@@ -34,7 +34,12 @@ class Tuner:
 
 
 def tune_gains(
-    robot_description: str, robot_config: str, config: GainsConfig, joints: str = "*", write: str = "", processes: int = 0
+    robot_description: str,
+    robot_config: str,
+    config: GainsConfig,
+    joints: str = "*",
+    write: str = "",
+    processes: int = 0,
 ) -> list[Tuned]:
     """Tune the joints that match a pattern, print a table, and write a robot config with the new gains when asked.
 

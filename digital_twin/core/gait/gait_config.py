@@ -17,8 +17,12 @@ class BalanceGains:
     height: float = param(10.0, "of the centre of mass's height", unit="rad/s", low=1, high=40)
     torso: float = param(12.0, "of the base's attitude", unit="rad/s", low=1, high=40)
     swing: float = param(25.0, "of the swinging foot on its path", unit="rad/s", low=2, high=60)
-    stance: float = param(10.0, "damping of the standing foot against twisting and slipping", unit="1/s", low=0, high=60)
-    servo: float = param(0.3, "share of the servos' stiffness that the legs keep about the planned posture", low=0, high=1)
+    stance: float = param(
+        10.0, "damping of the standing foot against twisting and slipping", unit="1/s", low=0, high=60
+    )
+    servo: float = param(
+        0.3, "share of the servos' stiffness that the legs keep about the planned posture", low=0, high=1
+    )
     margin: float = param(0.012, "kept between the centre of pressure and a sole's edge", unit="m", low=0, high=0.05)
     adjust: float = param(1.0, "share of the capture point's expected error by which a step is moved", low=0, high=1.5)
     hip: float = param(0.3, "acceleration of the trunk against an error that soles cannot answer", unit="1/m",
