@@ -10,6 +10,7 @@ from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, ForecastConfig, ForesightConfig
+from digital_twin.core.safety import SafetyConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
 from digital_twin.recording.folder import RecordingConfig
@@ -40,6 +41,7 @@ class BridgeSettings(RobotSettings):
     stamps: StampConfig = param(StampConfig)
     intake: IntakeConfig = param(IntakeConfig)
     commands: CommandGateConfig = param(CommandGateConfig)
+    safety: SafetyConfig = param(SafetyConfig)
 
 
 @dataclass(frozen=True)
