@@ -188,4 +188,4 @@ def _in_base(model: RobotModel, robot: RobotConfig) -> Array:
         return np.eye(3)
     k = model.kinematics([robot.imus[0].frame])
     k.update(np.zeros(model.n))
-    return k.rotation[0].copy()
+    return np.array(k.rotation[0])
