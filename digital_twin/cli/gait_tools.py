@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-GAIT_TOOLS = ("tune-gains",)
+GAIT_TOOLS = ("tune-gains", "optimize-gait")
+TERRAINS = ("flat", "rough", "slope", "stairs", "low_friction")
 Commands = Any  # argparse names the type of its subparsers for itself only
 
 
@@ -35,6 +36,42 @@ def add_gait_tools(commands: Commands) -> None:
     tune.add_argument("--seed", metavar="N", type=int, default=1, help="of these robots (default: 1)")
     tune.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config with the new gains")
     _processes(tune)
+    _add_optimize(commands)
+
+
+def _add_optimize(commands: Commands) -> None:
+    best = commands.add_parser("optimize-gait", help="a better gait for a speed and a terrain, found in the twin")
+    best.formatter_class = argparse.RawDescriptionHelpFormatter
+    best.description = (
+        "Search step time, step height, stance width, sway and gains with CMA-ES: episodes with robots that differ from\n"
+        "their description, for stability, cost of transport and speed (docs/gait_tools.md). Finished episodes are\n"
+        "remembered: the same command, run again, goes on where it was."
+    )
+    best.epilog = (
+        "examples:\n"
+        "  digital-twin optimize-gait --speed 0.5 --terrain flat\n"
+        "  digital-twin optimize-gait --speed 0.3 --terrain stairs --minutes 30 --write stairs.yaml --plot stairs.png\n"
+        "  digital-twin optimize-gait --weights 1 3 1            (energy counts three times)\n"
+    )
+    _robot(best)
+    best.add_argument("--speed", metavar="M/S", type=float, default=0.5, help="to walk at (default: 0.5)")
+    best.add_argument("--terrain", choices=TERRAINS, default="flat", help="to walk on (default: flat)")
+    best.add_argument("--minutes", type=_positive, default=10.0, help="that it may take (default: 10)")
+    best.add_argument("--start", metavar="GAIT.yaml", default="", help="gait to start from (default: the controller's)")
+    best.add_argument("--weights", metavar=("STABILITY", "ENERGY", "SPEED"), nargs=3, type=_weight,
+                      default=(1.0, 1.0, 1.0), help="of what counts (default: 1 1 1)")  # fmt: skip
+    best.add_argument("--robots", metavar="N", type=_count, default=2, help="that try each gait (default: 2)")
+    best.add_argument("--population", metavar="N", type=_count, default=8, help="gaits of a generation (default: 8)")
+    best.add_argument("--seconds", metavar="S", type=_positive, default=8.0, help="of an episode (default: 8)")
+    best.add_argument(
+        "--judges", metavar="N", type=_count, default=8, help="other robots that judge the best (default: 8)"
+    )
+    best.add_argument("--seed", metavar="N", type=_count, default=1, help="of the search (default: 1)")
+    best.add_argument("--write", metavar="NAME.yaml", default="", help="the gait (default: gait_TERRAIN_SPEED.yaml)")
+    best.add_argument("--plot", metavar="OUT.png", default="", help="all gaits tried, and the best trade-offs "
+                      "(needs matplotlib)")  # fmt: skip
+    best.add_argument("--no-cache", action="store_true", help="remember no episodes, and use none remembered")
+    _processes(best)
 
 
 def _robot(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +92,30 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: expected more than 0")
+    return value
+
+
+def _weight(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: expected 0 or more")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from e
+
+
 def run_gait_tools(a: argparse.Namespace) -> int:
     """Do what was asked; returns the exit code. Raises TwinError."""
-    return {"tune-gains": _tune_gains}[a.command](a)
+    return {"tune-gains": _tune_gains, "optimize-gait": _optimize_gait}[a.command](a)
 
 
 def _tune_gains(a: argparse.Namespace) -> int:
@@ -69,4 +127,23 @@ def _tune_gains(a: argparse.Namespace) -> int:
     tune_gains(
         a.robot_description, a.robot_config, build(GainsConfig, values, "tune-gains"), a.joints, a.write, a.processes
     )
+    return 0
+
+
+def _optimize_gait(a: argparse.Namespace) -> int:
+    from digital_twin.cli.optimize_gait import optimize_gait
+    from digital_twin.core.config import build
+    from digital_twin.core.gait.gait_config import Gait, load_gait
+    from digital_twin.core.gait.trial import Task
+    from digital_twin.gait_search import Search
+
+    values = {"speed": a.speed, "terrain": a.terrain, "seconds": a.seconds}
+    task = build(Task, values, "optimize-gait")
+    start = load_gait(a.start) if a.start else Gait()
+    search = Search(start, task, tuple(a.weights), a.robots, a.population, a.seed)
+    write = a.write or f"gait_{a.terrain}_{a.speed:g}.yaml"
+    optimize_gait(
+        a.robot_description, a.robot_config, task, search, a.minutes, write, a.plot, judges=a.judges,
+        processes=a.processes, cache="" if a.no_cache else None,
+    )  # fmt: skip
     return 0
