@@ -18,9 +18,10 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.gait.body import Body
 from digital_twin.core.gait.footsteps import Velocity
-from digital_twin.core.gait.forces import needed_wrench, share_wrench
+from digital_twin.core.gait.forces import needed_wrench, share_wrench, zero_moment_point
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.ik import WholeBody
+from digital_twin.core.gait.support import nearest_inside
 from digital_twin.core.gait.walker import Plan, Steps, Walker
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
@@ -160,10 +161,17 @@ class GaitController:
     def _command(self, plan: Plan, q: Array, qd: Array) -> GaitCommand:
         b, k = self.body, self.gait.gains
         upper = self._upper(q, qd)
-        acceleration = self._whole.accelerations(
-            self._sole_accelerations(plan), self._com_acceleration(plan), self._turning(plan), upper
-        )
-        force, moment = needed_wrench(b, acceleration)
+        soles, com, turn = self._sole_accelerations(plan), self._com_acceleration(plan), self._turning(plan)
+        for again in (True, False):
+            acceleration = self._whole.accelerations(soles, com, turn, upper, plan.stands)
+            force, moment = needed_wrench(b, acceleration)
+            zmp = zero_moment_point(b, force, moment, plan.ground)
+            over = zmp - nearest_inside(zmp, plan.corners)
+            if not again or abs(over) < 1e-3:
+                break
+            # The soles cannot give that: rather than the trunk, let the centre of mass go.
+            com += self._walker.omega**2 * np.array([over.real, over.imag, 0.0])
+        self.dbg = (acceleration, zmp)
         wrench, _ = share_wrench(b, force, moment, plan.stands, k.margin)
         torque = (b.M @ acceleration + b.h)[6:]
         for J, w in zip(b.J, wrench, strict=True):

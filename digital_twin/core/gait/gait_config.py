@@ -37,7 +37,7 @@ class Gait:
     double_support: float = param(0.2, "share of it in which both feet bear weight", low=0.05, high=0.5)
     step_height: float = param(0.05, "by which the swinging foot is lifted", unit="m", low=0.01, high=0.2)
     stance_width: float = param(0.0, "between the soles' centres; 0: that of the stand", unit="m", low=0, high=0.6)
-    crouch: float = param(0.02, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
+    crouch: float = param(0.04, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
     sway: float = param(0.0, "how far inside of the standing sole's centre the weight passes", unit="m",
                         low=-0.03, high=0.06)  # fmt: skip
     lean: float = param(0.0, "how far before the standing sole's centre the weight passes", unit="m",

@@ -14,9 +14,11 @@ from digital_twin.core.errors import TwinError
 from digital_twin.core.gait.body import GRAVITY, Body
 from digital_twin.core.rotation import exp_so3, log_so3
 
-# How much a task counts: feet first, then the trunk and the centre of mass. Rows are in m/s² and rad/s².
-_WEIGHT = np.sqrt(np.concatenate([np.full(12, 100.0), np.full(3, 10.0), np.full(3, 3.0)]))
-DAMPING = 1e-3
+# How much a task counts where not all can be had, as when a leg is stretched: what stands, then the trunk and the centre
+# of mass in the plane, then its height and what swings. Rows are in m/s² and rad/s².
+STANDS, SWINGS = 10.0, 0.3
+_REST = np.array([3.0, 3.0, 0.3, 3.0, 3.0, 3.0])
+DAMPING = 1e-4
 MOST_STEP = 0.3  # [rad] that a joint moves in one step of a posture's search
 
 
@@ -39,9 +41,9 @@ class WholeBody:
         A[15:18, 3:6] = np.eye(3)
         return A
 
-    def _solve(self, A: Array, wanted: Array, upper: Array) -> Array:
+    def _solve(self, A: Array, wanted: Array, upper: Array, stands: tuple[bool, bool] = (True, True)) -> Array:
         """What moves all (m,), when the upper joints move by `upper`."""
-        weight = _WEIGHT
+        weight = np.concatenate([np.repeat([STANDS if s else SWINGS for s in stands], 6), _REST])
         rest = weight * (wanted - A[:, self._upper] @ upper)
         W = weight[:, None] * A[:, self._free]
         N = W.T @ W
@@ -51,7 +53,9 @@ class WholeBody:
         out[self._upper] = upper
         return out
 
-    def accelerations(self, soles: Array, com: Array, turn: Array, upper: Array) -> Array:
+    def accelerations(
+        self, soles: Array, com: Array, turn: Array, upper: Array, stands: tuple[bool, bool]
+    ) -> Array:
         """v̇ (m,) that gives the soles (2, 6) and the centre of mass (3,) these accelerations along odom's axes.
 
         turn: angular acceleration of the root in its own axes (3,). upper: of the upper joints (k,).
@@ -59,7 +63,7 @@ class WholeBody:
         b = self.body
         com_drift = b.h[:3] / b.mass - [0.0, 0.0, GRAVITY]
         wanted = np.concatenate([(soles - b.drift).ravel(), com - com_drift, turn])
-        return self._solve(self._tasks(), wanted, upper)
+        return self._solve(self._tasks(), wanted, upper, stands)
 
     def posture(self, base: BaseState, q: Array, com: Array, R: Array, soles: Array, sole_R: Array) -> Array:
         """Joints (n,) that put the soles' middles (2, 3), (2, 3, 3), the centre of mass (3,) and the root's attitude there.

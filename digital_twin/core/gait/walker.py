@@ -27,7 +27,12 @@ START = 0.5  # [s] in which the weight is shifted before the first step
 HASTE = 0.08  # [s], the same when a push makes the robot step
 LANDED = 0.12  # share of the weight by which a foot has met the ground
 LATE = 0.25  # [s] for which a foot is waited for
+SINK = 0.004  # [m] below the ground that a foot aims, so that it meets it in time
 ASTRAY = 0.05  # [m] of error of the capture point from which on the robot is said to recover
+SURE = 0.05  # [s] before landing, from when on the foothold stays
+QUICKEST = 0.2  # [s] that a foot is in the air at least
+NEAR = 0.01  # [m] by which a foothold may miss what would be best
+ANKLE = 0.6  # share of the sole that plans count on
 STEEPEST = math.tan(math.radians(15.0))
 
 
@@ -57,10 +62,13 @@ class Steps:
 
 @dataclass
 class Plan:
-    """What the body is to do now: which soles stand, where to press, and how the swinging sole moves."""
+    """What the body is to do now: which soles stand, where to press (and within which corners), and how the
+    swinging sole moves.
+    """
 
     stands: tuple[bool, bool]
     press: complex
+    corners: list[complex]
     yaw: float
     ground: float
     swing: Swing | None = None
@@ -110,18 +118,17 @@ class Walker:
         s = self.memory
         dt = 0.005 if s.stamp_ns < 0 else min(max(stamp_ns - s.stamp_ns, 1) / NS, 0.05)
         s.stamp_ns = stamp_ns
-        self._approach(asked, dt)
         if not s.walking:
             return self._stand(stamp_ns, dcm, asked, dt)
         return self._walk(stamp_ns, dcm, loads, asked, dt)
 
-    def _approach(self, asked: Velocity, dt: float) -> None:
-        """Change the velocity no faster than the gait allows."""
-        v, a = self.memory.velocity, self.gait.acceleration * dt
+    def _approach(self, asked: Velocity) -> None:
+        """Change the velocity for the step that begins, no faster than the gait allows."""
+        v, a = self.memory.velocity, self.gait.acceleration * self.gait.step_time
         self.memory.velocity = Velocity(
             v.x + min(max(asked.x - v.x, -a), a), v.y + min(max(asked.y - v.y, -a), a),
             v.turn + min(max(asked.turn - v.turn, -3.0 * a), 3.0 * a),
-        ) if self.memory.walking else Velocity(0.0, 0.0, 0.0)  # fmt: skip
+        )  # fmt: skip
 
     def _follow_ground(self, height: float, dt: float) -> float:
         s = self.memory
@@ -142,20 +149,21 @@ class Walker:
         if depth_inside(dcm, corners) < 0.0:
             s.recovering = True
             nearer = LEFT if abs(dcm - left.point) < abs(dcm - right.point) else RIGHT
-            self._begin(stamp_ns, nearer, HASTE, s.pressed)
+            self._begin(stamp_ns, nearer, HASTE, s.pressed, asked)
         elif any(asked):
             s.recovering = False
             to_left = asked.y > 0.0 or (asked.y == 0.0 and asked.turn > 0.0)
-            self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle)
-        return Plan((True, True), s.pressed, yaw, ground)
+            self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle, asked)
+        return Plan((True, True), s.pressed, corners, yaw, ground)
 
-    def _begin(self, stamp_ns: int, stance: int, double: float, before: complex) -> None:
+    def _begin(self, stamp_ns: int, stance: int, double: float, before: complex, asked: Velocity) -> None:
         """A step begins: from now on the weight goes onto `stance`."""
         s = self.memory
         s.walking, s.stance, s.start_ns = True, stance, stamp_ns
         s.double, s.single, s.before = double, self._single, before
         s.swing, s.target, s.touched = None, None, 0
         s.count += 1
+        self._approach(asked)
 
     # Walking
 
@@ -174,14 +182,14 @@ class Walker:
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
         s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         if not single:
-            return self._plan((True, True), stance, None, dt)
-        self._aim(stance, nominal, under, s.double + s.single - t)
+            return self._plan((True, True), stance, None, corners, dt)
+        self._aim(stance, nominal, under, end, dcm, t)
         self._swing(t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
-            return self._plan((True, True), stance, None, dt)
+            return self._plan((True, True), stance, None, corners, dt)
         stands = (s.stance == LEFT, s.stance == RIGHT)
-        return self._plan(stands, stance, s.swing, dt)
+        return self._plan(stands, stance, s.swing, corners, dt)
 
     def _end(self, under: complex, nominal: Foothold, stopping: bool) -> complex:
         """The capture point at the step's end, when the next foot lands where it should."""
@@ -195,25 +203,42 @@ class Walker:
             before, foot = here, next_foothold(foot, self.memory.velocity, self.gait.step_time, self.width)
         return plan(steps, (before + self._under(foot)) / 2, self.omega)
 
-    def _aim(self, stance: Foothold, nominal: Foothold, under: complex, left: float) -> None:
-        """Move the foothold by as much of the capture point's error as the sole cannot take away until then."""
+    def _aim(self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float) -> None:
+        """Move the foothold by as much of the capture point's error as the sole cannot take away until then.
+
+        Where the leg cannot reach that far, the foot lands earlier, before the error has grown.
+        """
         s = self.memory
-        if left < 0.05 and s.target is not None:
+        left = s.double + s.single - t
+        if left < SURE and s.target is not None:
             return
+        best, least = left, math.inf
+        least_left = max(SURE, QUICKEST - (t - s.double))
+        for hurry in (0.0, 0.04, 0.08, 0.12, 0.16, 0.2):
+            at = max(left - hurry, min(left, least_left))
+            rest = self._rest(stance, under, end, dcm, at)
+            point = nominal.point + self.gait.gains.adjust * rest
+            reached = within_reach(stance, point, self.gait)
+            miss = abs(reached - point)
+            if miss < least - 0.005:
+                best, least, s.target = at, miss, nominal._replace(point=reached)
+                s.recovering = s.recovering or abs(rest) > ASTRAY
+            if miss < NEAR or at <= least_left:
+                break
+        s.single -= left - best
+
+    def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
+        """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
         growth = math.exp(self.omega * max(left, 0.02))
         turn = cmath.rect(1.0, stance.yaw)
-        e, reach = s.error / turn, self.body.polygons[stance.side]
-        best, centre = e * growth / (growth - 1.0), (under - stance.point) / turn
-        (x0, y0), (x1, y1) = (reach.min(axis=0) * 0.6).tolist(), (reach.max(axis=0) * 0.6).tolist()
-        push = complex(
-            min(max(best.real, x0 - centre.real), x1 - centre.real),
-            min(max(best.imag, y0 - centre.imag), y1 - centre.imag),
+        wanted = (under + (dcm - under) * growth - end) / (growth - 1.0) / turn
+        polygon, centre = self.body.polygons[stance.side] * ANKLE, (under - stance.point) / turn
+        (x0, y0), (x1, y1) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
+        push = turn * complex(
+            min(max(wanted.real, x0 - centre.real), x1 - centre.real),
+            min(max(wanted.imag, y0 - centre.imag), y1 - centre.imag),
         )
-        rest = growth * (e - push) + push
-        if abs(rest) > ASTRAY:
-            s.recovering = True
-        point = nominal.point + self.gait.gains.adjust * rest * turn
-        s.target = nominal._replace(point=within_reach(stance, point, self.gait))
+        return under + push + (dcm - under - push) * growth - end
 
     def _swing(self, t: float, dt: float) -> None:
         s, b = self.memory, self.body
@@ -223,7 +248,7 @@ class Walker:
             s.swing = Swing(b.sole[side], b.sole_R[side], self.gait.step_height)
             self._look_at_ground()
         p = s.target.point
-        target = np.array([p.real, p.imag, self._ground_at(p, b.sole[s.stance])])
+        target = np.array([p.real, p.imag, self._ground_at(p, b.sole[s.stance]) - SINK])
         s.swing.move(target, self._level(s.target.yaw), s.double + s.single - t, dt)
 
     def _level(self, yaw: float) -> Array:
@@ -261,12 +286,15 @@ class Walker:
             s.walking, s.recovering, s.still, s.swing = False, False, 0, None
             return
         s.recovering = s.recovering and not calm
-        self._begin(stamp_ns, 1 - s.stance, self._double, s.pressed)
+        self._begin(stamp_ns, 1 - s.stance, self._double, s.pressed, asked)
 
-    def _plan(self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, dt: float) -> Plan:
+    def _plan(
+        self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, corners: list[complex], dt: float
+    ) -> Plan:
         s, b = self.memory, self.body
         com = complex(b.com[0], b.com[1])
         ground = self._follow_ground(self._ground_at(com, b.sole[s.stance]), dt)
         other = yaw_of(swing.R) if swing is not None else yaw_of(b.sole_R[1 - s.stance])
         yaw = cmath.phase(cmath.rect(1.0, stance.yaw) + cmath.rect(1.0, other))
-        return Plan(stands, s.pressed, yaw, ground, swing, 1 - s.stance if swing is not None else -1, s.velocity.turn)
+        side = 1 - s.stance if swing is not None else -1
+        return Plan(stands, s.pressed, corners, yaw, ground, swing, side, s.velocity.turn)
