@@ -93,6 +93,16 @@ class ScriptSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
+class GaitSettings(RobotSettings):
+    """gait_controller"""
+
+    gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the default gait")
+    state_timeout: float = param(
+        0.06, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
+    )
+
+
+@dataclass(frozen=True)
 class PredictorSettings(RobotSettings, ForecastConfig):
     """physics_predictor"""
 
@@ -193,6 +203,7 @@ SETTINGS: dict[str, type] = {
     "virtual_camera_publisher": VirtualCameraSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
+    "gait_controller": GaitSettings,
     "physics_predictor": PredictorSettings,
     "bag_player": BagPlayerSettings,
     "recorder": RecorderSettings,

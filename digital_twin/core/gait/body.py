@@ -126,9 +126,9 @@ class Body:
         mujoco.mj_comVel(m, d)
         mujoco.mj_rne(m, d, 0, self._bias)
         h = self._bias + self._damping * d.qvel
-        self.M, self.h = (self._full, h) if self._plain else (
-            self._reduce.T @ self._full @ self._reduce, self._reduce.T @ h
-        )  # fmt: skip
+        plain, T = self._plain, self._reduce
+        self.M: Array = self._full if plain else np.asarray(T.T @ self._full @ T)
+        self.h: Array = h if plain else np.asarray(T.T @ h)
         self.R = d.xmat[self._root_body].reshape(3, 3).copy()
         self.turn = d.qvel[self._v0 + 3 : self._v0 + 6].copy()
         self.root = d.xpos[self._root_body].copy()

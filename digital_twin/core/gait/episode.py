@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -113,14 +114,14 @@ class Episode:
         self.command: GaitCommand | None = None
         self._tick = round(1.0 / (c.rate * plant.timestep))
         self._late = min(round(c.delay / plant.timestep), self._tick)
-        self._everything = np.arange(self.model.n)
+        self._everything: Any = np.arange(self.model.n)
         self._stand_height = self.plant.frame_pose(self.model.base_frame)[0][2] - self._floor()
         self._steps: list[float] = []
         self._track: list[tuple[float, ...]] = []
         self.result = EpisodeResult()
 
     def _floor(self) -> float:
-        return min(self.plant.frame_pose(f.frame)[0][2] for f in self.plant.robot.feet)
+        return min(float(self.plant.frame_pose(f.frame)[0][2]) for f in self.plant.robot.feet)
 
     def advance(self, velocity: tuple[float, float, float] | None = None) -> None:
         """One measurement, one command, and the time until the next measurement."""
@@ -158,7 +159,7 @@ class Episode:
         self.gate.twin_alive(now)
         passed = self.gate.accept(self._everything, c.q, c.qd, c.effort, now)
         if not isinstance(passed, str):
-            self.plant.command(passed.q, passed.qd, passed.effort, passed.index)
+            self.plant.command(passed.q, passed.qd, passed.effort, self._everything)
 
     def _account(self) -> None:
         """What the truth says; the controller never sees it."""
@@ -192,7 +193,7 @@ class Episode:
         r = self.result
         r.track, r.step_ms = np.array(self._track), np.array(self._steps)
         way = np.diff(r.track[:, 1:3], axis=0)
-        r.path = float(np.hypot(*way[:: max(1, 1)].T).sum())
+        r.path = float(np.hypot(*way.T).sum())
         yaw = np.unwrap(r.track[:, 4])
         moved = rot_z(-yaw[0])[:2, :2] @ (r.track[-1, 1:3] - r.track[0, 1:3])
         r.distance, r.sideways, r.turned = float(moved[0]), float(moved[1]), float(yaw[-1] - yaw[0])

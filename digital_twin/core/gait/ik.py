@@ -53,9 +53,7 @@ class WholeBody:
         out[self._upper] = upper
         return out
 
-    def accelerations(
-        self, soles: Array, com: Array, turn: Array, upper: Array, stands: tuple[bool, bool]
-    ) -> Array:
+    def accelerations(self, soles: Array, com: Array, turn: Array, upper: Array, stands: tuple[bool, bool]) -> Array:
         """v̇ (m,) that gives the soles (2, 6) and the centre of mass (3,) these accelerations along odom's axes.
 
         turn: angular acceleration of the root in its own axes (3,). upper: of the upper joints (k,).

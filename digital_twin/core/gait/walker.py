@@ -57,6 +57,7 @@ class Steps:
     recovering: bool = False
     count: int = 0
     error: complex = 0j
+    margins: tuple[float, float] = (math.nan, math.nan)  # of capture point and zero moment point [m]
     still: int = 0  # steps since the robot was asked to stand
 
 
@@ -88,6 +89,12 @@ class Walker:
         self._single = gait.step_time * (1.0 - gait.double_support)
         self._double = gait.step_time * gait.double_support
         self.memory = Steps()
+
+    def forget(self) -> None:
+        """Stand on both feet, whatever was before."""
+        s = self.memory
+        s.walking, s.recovering, s.swing, s.target, s.still = False, False, None, None, 0
+        s.velocity, s.ground = Velocity(0.0, 0.0, 0.0), math.nan
 
     # What is where
 
@@ -146,7 +153,8 @@ class Walker:
         s.pressed = nearest_inside(middle + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         yaw = cmath.phase(cmath.rect(1.0, left.yaw) + cmath.rect(1.0, right.yaw))
         ground = self._follow_ground(float(b.sole[:, 2].mean()), dt)
-        if depth_inside(dcm, corners) < 0.0:
+        s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
+        if s.margins[0] < 0.0:
             s.recovering = True
             nearer = LEFT if abs(dcm - left.point) < abs(dcm - right.point) else RIGHT
             self._begin(stamp_ns, nearer, HASTE, s.pressed, asked)
@@ -181,10 +189,11 @@ class Walker:
         single = t >= s.double
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
         s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
-        self._aim(stance, nominal, under, end, dcm, t)
-        self._swing(t, dt)
+        s.target = self._aim(stance, nominal, under, end, dcm, t)
+        self._swing(s.target, t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
             return self._plan((True, True), stance, None, corners, dt)
@@ -203,16 +212,18 @@ class Walker:
             before, foot = here, next_foothold(foot, self.memory.velocity, self.gait.step_time, self.width)
         return plan(steps, (before + self._under(foot)) / 2, self.omega)
 
-    def _aim(self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float) -> None:
-        """Move the foothold by as much of the capture point's error as the sole cannot take away until then.
+    def _aim(
+        self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float
+    ) -> Foothold:
+        """Where the foot is to land: moved by as much of the capture point's error as the sole cannot take away until then.
 
         Where the leg cannot reach that far, the foot lands earlier, before the error has grown.
         """
         s = self.memory
         left = s.double + s.single - t
         if left < SURE and s.target is not None:
-            return
-        best, least = left, math.inf
+            return s.target
+        best, least, target = left, math.inf, nominal
         least_left = max(SURE, QUICKEST - (t - s.double))
         for hurry in (0.0, 0.04, 0.08, 0.12, 0.16, 0.2):
             at = max(left - hurry, min(left, least_left))
@@ -221,11 +232,12 @@ class Walker:
             reached = within_reach(stance, point, self.gait)
             miss = abs(reached - point)
             if miss < least - 0.005:
-                best, least, s.target = at, miss, nominal._replace(point=reached)
+                best, least, target = at, miss, nominal._replace(point=reached)
                 s.recovering = s.recovering or abs(rest) > ASTRAY
             if miss < NEAR or at <= least_left:
                 break
         s.single -= left - best
+        return target
 
     def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
         """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
@@ -240,16 +252,14 @@ class Walker:
         )
         return under + push + (dcm - under - push) * growth - end
 
-    def _swing(self, t: float, dt: float) -> None:
-        s, b = self.memory, self.body
-        assert s.target is not None
-        side = s.target.side
+    def _swing(self, foothold: Foothold, t: float, dt: float) -> None:
+        s, b, side = self.memory, self.body, foothold.side
         if s.swing is None:
             s.swing = Swing(b.sole[side], b.sole_R[side], self.gait.step_height)
             self._look_at_ground()
-        p = s.target.point
+        p = foothold.point
         target = np.array([p.real, p.imag, self._ground_at(p, b.sole[s.stance]) - SINK])
-        s.swing.move(target, self._level(s.target.yaw), s.double + s.single - t, dt)
+        s.swing.move(target, self._level(foothold.yaw), s.double + s.single - t, dt)
 
     def _level(self, yaw: float) -> Array:
         """Attitude of a sole that lies on the ground."""

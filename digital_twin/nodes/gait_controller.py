@@ -1,0 +1,125 @@
+"""gait_controller: walks where cmd_vel says, keeps its balance, and falls softly when it cannot.
+
+One command on virtual/joint_commands for each state of the twin; what it does is on twin/gait: stand, walk, recover,
+fall or sit.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from geometry_msgs.msg import Twist
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from digital_twin.core.arrays import Array
+from digital_twin.core.gait.controller import GaitCommand, GaitController
+from digital_twin.core.gait.gait_config import Gait, load_gait
+from digital_twin.core.synchronizer import VirtualState
+from digital_twin.paths import find
+from digital_twin.robots import load_robot
+from digital_twin.ros.cdr import JointStateCodec
+from digital_twin.ros.gait_inputs import GaitInputs
+from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.qos import INTERNAL, LATCHED
+from digital_twin.settings import GaitSettings
+
+NS = 1_000_000_000
+TICK = 0.01
+DETAILS = ("dcm_margin", "zmp_margin", "dcm_error", "velocity_x", "velocity_y", "velocity_turn")
+
+
+class GaitControllerNode(TwinNode[GaitSettings]):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("gait_controller", GaitSettings, "twin/gait_status")
+        s = self.settings
+        robot = load_robot(s.robot_description, s.robot_config)
+        gait = load_gait(find(s.gait, "config/gaits")) if s.gait else Gait()
+        self.controller = GaitController(robot.model, robot.config, robot.joints, gait)
+        self._writer = JointStateCodec(JointState).writer(tuple(robot.model.joint_names))
+        self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
+        self._tell = self.create_publisher(String, "twin/gait", LATCHED)
+        self._details = self.talk_labelled("twin/gait_details", DETAILS)
+        self._told, self._why, self._asked_wrong = "", "", ""
+        self._stamp_ns, self._heard = 0, time.monotonic()
+        self._inputs = GaitInputs(self, robot, self._step)
+        self.listen(Twist, "cmd_vel", self._on_velocity, INTERNAL)
+        self.serve(Trigger, "~/sit", self._sit)
+        self.serve(Trigger, "~/stand", self._stand)
+        self.every(TICK, self._watch)
+
+    # In
+
+    def _on_velocity(self, data: bytes) -> None:
+        try:
+            m = deserialize_message(data, Twist)
+        except Exception:  # rclpy raises nothing better
+            self.tally.reject("cmd_vel", "malformed")
+            return
+        wrong = self.controller.request(m.linear.x, m.linear.y, m.angular.z, self._stamp_ns)
+        if wrong:
+            self.tally.reject("cmd_vel", "not_a_velocity" if "not a velocity" in wrong else "too_much")
+            self.say_once("warning", wrong)
+        self._asked_wrong = wrong
+
+    def _step(self, state: VirtualState, wrenches: Array) -> None:
+        start = time.perf_counter_ns()
+        self._stamp_ns, self._heard = state.stamp_ns, time.monotonic()
+        self._publish(self.controller.step(state, wrenches), state.stamp_ns)
+        self.loop.add((time.perf_counter_ns() - start) / 1e6)
+        self._details(state.stamp_ns, lambda: np.array(self.controller.details()))
+
+    def _watch(self) -> None:
+        """The estimate may be lost in mid-step: the robot is not left with its last command."""
+        silent = time.monotonic() - self._heard
+        if self._stamp_ns and silent > self.settings.state_timeout:
+            stamp = self._stamp_ns + round(silent * NS)
+            self._publish(self.controller.lost(stamp), stamp)
+
+    # Out
+
+    def _publish(self, c: GaitCommand, stamp_ns: int) -> None:
+        self._send(self._writer.write(stamp_ns, c.q, c.qd, c.effort))
+        phase, why = self.controller.phase, self.controller.why
+        if phase != self._told:
+            self._told = phase
+            self._tell.publish(String(data=phase))
+            self.get_logger().info(f"{phase}: {why}" if why else phase)
+        kind = why.split(" for ")[0].split(":")[0]  # without the numbers that change
+        if kind and kind != self._why:
+            self.get_logger().warning(why)
+        self._why = kind
+
+    def _sit(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.controller.sit()
+        response.success, response.message = True, "goes down; ~/stand ends it"
+        return response
+
+    def _stand(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.controller.stand()
+        response.success, response.message = True, "stands"
+        return response
+
+    def status(self) -> tuple[int, str, dict[str, object]]:
+        """What it does, and what it was asked that could not be done."""
+        c = self.controller
+        if not self._stamp_ns:
+            return 0, "waiting for the twin's state", {}
+        words = [w for w in (c.why, self._asked_wrong) if w]
+        level = 2 if c.phase == "fall" else 1 if words else 0
+        velocity = dict(zip(("vx", "vy", "wz"), map(float, c.velocity), strict=True))
+        return level, "; ".join(words), {"phase": c.phase, **velocity}
+
+
+def main() -> None:
+    """Entry point."""
+    run("gait_controller", GaitControllerNode, GaitSettings)
+
+
+if __name__ == "__main__":
+    main()
