@@ -19,6 +19,7 @@ from digital_twin.core.config import build, to_plain
 from digital_twin.core.errors import TwinError
 from digital_twin.core.gait.episode import Episode, EpisodeConfig
 from digital_twin.core.gait.gait_config import Gait
+from digital_twin.core.gait.recovery import Push, survives
 from digital_twin.core.gait.trial import Outcome, Task, run_trial
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
@@ -130,3 +131,33 @@ class GaitTrials:
 def seeds(count: int, first: int = FIRST_SEED) -> Iterator[int]:
     """Robots of the series."""
     return iter(range(first, first + count))
+
+
+class PushTrials:
+    """Called with (gait as plain data, or None for servos alone; Push), tells whether the robot survives."""
+
+    def __init__(self, robot_description: str, robot_config: str, frame: str, world: str = "", cache: str = "") -> None:
+        """frame: where it is pushed. world: empty: a bare floor. cache: folder of finished episodes; empty: none."""
+        self._robot, self._frame = load_robot(robot_description, robot_config), frame
+        self._world = terrain(world) if world else None
+        self._cache = Cache(Path(cache) if cache else None)
+        around = self._world.source.read_bytes() if self._world else b""
+        self._same = {
+            "code": code_version(), "robot": robot_version(self._robot), "frame": frame,
+            "world": hashlib.sha256(around).hexdigest(),
+        }  # fmt: skip
+
+    def __call__(self, job: tuple[dict[str, Any] | None, Push]) -> bool:
+        plain, push = job
+        key = Cache.key(gait=plain, push=to_plain(push), **self._same)
+        known = self._cache.get(key)
+        if known is not None and isinstance(known.get("survived"), bool):
+            return bool(known["survived"])
+        r = self._robot
+        gait = None if plain is None else build(Gait, plain, "gait")
+        try:
+            survived = survives(r.description, r.config, gait, push, self._frame, r.model.mass, self._world)
+        except TwinError:  # it diverged
+            survived = False
+        self._cache.put(key, {"survived": survived})
+        return survived

@@ -19,14 +19,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _begin(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def begin_worker(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a process does first."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
     _worker = make(*arguments)
 
 
-def _do(task: Any) -> Any:
+def do_task(task: Any) -> Any:
+    """What it does with each task."""
     return _worker(task)
+
+
+def single_threaded() -> None:
+    """Processes that are started from now on have one BLAS thread."""
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
 
 
 class Workers:
@@ -44,10 +52,9 @@ class Workers:
         if self.processes == 1:
             self._own = make(*arguments)
         else:
-            for name in _THREADS:
-                os.environ.setdefault(name, "1")
+            single_threaded()
             context = get_context("spawn")  # a fork would inherit the locks of a progress bar's thread
-            self._pool = ProcessPoolExecutor(self.processes, context, _begin, (make, arguments))
+            self._pool = ProcessPoolExecutor(self.processes, context, begin_worker, (make, arguments))
 
     def each(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """(place in `tasks`, result), in the order in which they are done."""
@@ -55,7 +62,7 @@ class Workers:
             for i, task in enumerate(tasks):
                 yield i, self._own(task)
             return
-        waiting = {self._pool.submit(_do, task): i for i, task in enumerate(tasks)}
+        waiting = {self._pool.submit(do_task, task): i for i, task in enumerate(tasks)}
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
+from digital_twin.core.gait.gate import GateConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
@@ -100,6 +101,12 @@ class GaitSettings(RobotSettings):
     state_timeout: float = param(
         0.06, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
     )
+    gate: str = param(
+        "off", "twin: a velocity passes only when robots in the twin, who try it first, do not fall", choices=("off", "twin")
+    )
+    gate_world: str = param("", "path of an SDF world, or the name of one of the package's, to try it in; empty: level")
+    gate_patience: float = param(10.0, "for how long a verdict holds", unit="s", low=0.1, high=1000)
+    trial: GateConfig = param(GateConfig)
 
 
 @dataclass(frozen=True)

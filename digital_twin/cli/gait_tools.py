@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-GAIT_TOOLS = ("tune-gains", "optimize-gait")
+GAIT_TOOLS = ("tune-gains", "optimize-gait", "recovery-study")
 TERRAINS = ("flat", "rough", "slope", "stairs", "low_friction")
 Commands = Any  # argparse names the type of its subparsers for itself only
 
@@ -37,6 +37,7 @@ def add_gait_tools(commands: Commands) -> None:
     tune.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config with the new gains")
     _processes(tune)
     _add_optimize(commands)
+    _add_recovery(commands)
 
 
 def _add_optimize(commands: Commands) -> None:
@@ -72,6 +73,38 @@ def _add_optimize(commands: Commands) -> None:
                       "(needs matplotlib)")  # fmt: skip
     best.add_argument("--no-cache", action="store_true", help="remember no episodes, and use none remembered")
     _processes(best)
+
+
+def _add_recovery(commands: Commands) -> None:
+    study = commands.add_parser("recovery-study", help="what pushes the robot survives, as a map")
+    study.formatter_class = argparse.RawDescriptionHelpFormatter
+    study.description = (
+        "Push the robot, standing and in several phases of its step, whereto and how hard one likes, under one or more\n"
+        "controllers, and tell what it survives (docs/gait_tools.md). Finished episodes are remembered."
+    )
+    study.epilog = (
+        "examples:\n"
+        "  digital-twin recovery-study --plot map.png\n"
+        "  digital-twin recovery-study --controller servos --controller gait --speeds 0\n"
+        "  digital-twin recovery-study --controller gait --controller best.yaml --impulses 0.25 --robots 3\n"
+    )
+    _robot(study)
+    study.add_argument("--controller", metavar="NAME", action="append", default=[], help="gait (the default one), a "
+                       "GAIT.yaml, or servos (none: the joints hold); may be given several times (default: gait)")  # fmt: skip
+    study.add_argument("--directions", metavar="N", type=_count, default=8, help="around the robot (default: 8)")
+    study.add_argument("--impulses", metavar="NS/KG", type=_positive, nargs="+", default=(0.1, 0.2, 0.25, 0.3, 0.4, 0.5),
+                       help="for each kg of the robot (default: 0.1 0.2 0.25 0.3 0.4 0.5)")  # fmt: skip
+    study.add_argument("--durations", metavar="S", type=_positive, nargs="+", default=(0.1,), help="(default: 0.1)")
+    study.add_argument("--speeds", metavar="M/S", type=_weight, nargs="+", default=(0.0, 0.5),
+                       help="at which it walks; 0: it stands (default: 0 0.5)")  # fmt: skip
+    study.add_argument("--phases", metavar="N", type=_count, default=4, help="of a step (default: 4)")
+    study.add_argument("--robots", metavar="N", type=_count, default=1, help="of the series (default: 1)")
+    study.add_argument("--frame", default="", help="where it is pushed (default: the base)")
+    study.add_argument("--terrain", choices=TERRAINS, default="flat", help="on which it is (default: flat)")
+    study.add_argument("--plot", metavar="OUT.png", default="", help="draw the map (needs matplotlib)")
+    study.add_argument("--json", metavar="FILE", default="", help="write what came of each push")
+    study.add_argument("--no-cache", action="store_true", help="remember no episodes, and use none remembered")
+    _processes(study)
 
 
 def _robot(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +148,7 @@ def _number(text: str) -> float:
 
 def run_gait_tools(a: argparse.Namespace) -> int:
     """Do what was asked; returns the exit code. Raises TwinError."""
-    return {"tune-gains": _tune_gains, "optimize-gait": _optimize_gait}[a.command](a)
+    return {"tune-gains": _tune_gains, "optimize-gait": _optimize_gait, "recovery-study": _recovery_study}[a.command](a)
 
 
 def _tune_gains(a: argparse.Namespace) -> int:
@@ -145,5 +178,17 @@ def _optimize_gait(a: argparse.Namespace) -> int:
     optimize_gait(
         a.robot_description, a.robot_config, task, search, a.minutes, write, a.plot, judges=a.judges,
         processes=a.processes, cache="" if a.no_cache else None,
+    )  # fmt: skip
+    return 0
+
+
+def _recovery_study(a: argparse.Namespace) -> int:
+    from digital_twin.cli.recovery_study import recovery_study
+    from digital_twin.core.gait.recovery import Design
+
+    design = Design(a.directions, tuple(sorted(a.impulses)), tuple(a.durations), tuple(a.speeds), a.phases, a.robots)
+    recovery_study(
+        a.robot_description, a.robot_config, design, a.controller or ["gait"], a.frame, a.plot, a.json,
+        "" if a.terrain == "flat" else a.terrain, a.processes, "" if a.no_cache else None,
     )  # fmt: skip
     return 0

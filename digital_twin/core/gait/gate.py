@@ -80,7 +80,8 @@ class TwinGate:
         self._forecaster = Forecaster(model, robot, joints, ForecastConfig(), world)
         per_tick = max(1, math.ceil(1.0 / (config.rate * 0.0025) - 1e-9))
         timestep = 1.0 / (config.rate * per_tick)
-        ensemble = EnsembleConfig(size=max(config.members, 2), timestep=timestep, seed=config.seed)
+        size = 2 ** math.ceil(math.log2(max(config.members, 2)))  # a Sobol sequence is balanced at powers of two
+        ensemble = EnsembleConfig(size=size, timestep=timestep, seed=config.seed)
         self._ensemble = Ensemble(self._forecaster, ensemble, world, self._feel)
         self._tick, self._late = per_tick, round(config.delay / timestep)
         self._data = mujoco.MjData(self._ensemble.model.mj)
