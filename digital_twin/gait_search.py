@@ -54,7 +54,7 @@ class Search:
         Raises:
             TwinError: the cma package is not there.
         """
-        cma = _cma()
+        cma = pycma()
         self.tried += self.judge(workers, [self.start], list(seeds(self.robots)))
         yield 0
         options = {
@@ -108,9 +108,9 @@ def natural_values(robot: Robot) -> dict[str, float]:
     return {"stance_width": float(abs(k.position[0, 1] - k.position[1, 1]))}
 
 
-def _cma() -> Any:
+def pycma() -> Any:
     try:
         import cma
     except ImportError as e:
-        raise TwinError("optimize-gait needs pycma: pip install cma") from e
+        raise TwinError("this needs pycma: pip install cma") from e
     return cma

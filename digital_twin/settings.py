@@ -97,7 +97,7 @@ class ScriptSettings(RobotSettings):
 class GaitSettings(RobotSettings):
     """gait_controller"""
 
-    gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the default gait")
+    gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the robot config's")
     state_timeout: float = param(
         0.06, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
     )

@@ -86,7 +86,7 @@ def test_legs_must_hold_the_weight(robot):
 
 def test_the_command_writes_a_config_that_the_robot_takes(tmp_path, capsys, robot):
     path = tmp_path / "tuned.yaml"
-    few = ["tune-gains", "--joints", "*_elbow", "--models", "1", "--processes", "1"]
+    few = ["tune-gains", "--only", "joints", "--joints", "*_elbow", "--models", "1", "--processes", "1"]
     assert main([*few, "--write", str(path)]) == 0
     assert "l_elbow (and 1 like it)" in capsys.readouterr().out
     tuned = load_robot(robot_config=str(path))

@@ -15,16 +15,18 @@ def add_gait_tools(commands: Commands) -> None:
     tune = commands.add_parser("tune-gains", help="gains of the servos, tuned in the twin, as a robot config")
     tune.formatter_class = argparse.RawDescriptionHelpFormatter
     tune.description = (
-        "Find the softest gains with which every joint answers a step fast enough and without overshoot, on any of\n"
-        "several robots that differ from their description (docs/gait_tools.md)."
+        "Find the softest gains with which every joint answers a step fast enough and without overshoot, then those of\n"
+        "the balance with which a standing robot is soonest at rest after a push, on any of several robots that differ\n"
+        "from their description (docs/gait_tools.md)."
     )
     tune.epilog = (
         "examples:\n"
         "  digital-twin tune-gains                                        (shows what it would change)\n"
         "  digital-twin tune-gains --response 0.04 --write stiff.yaml     (then: digital-twin run --robot-config stiff.yaml)\n"
-        "  digital-twin tune-gains --joints '*_ankle_*' --overshoot 0.02\n"
+        "  digital-twin tune-gains --only joints --joints '*_ankle_*' --overshoot 0.02\n"
     )
     _robot(tune)
+    tune.add_argument("--only", choices=("joints", "balance"), default="", help="tune only these (default: both)")
     tune.add_argument("--joints", metavar="PATTERN", default="*", help="which joints (default: all)")
     tune.add_argument("--response", metavar="S", type=float, default=0.05,
                       help="time in which a joint shall have made 90 %% of a step (default: 0.05)")  # fmt: skip
@@ -32,7 +34,8 @@ def add_gait_tools(commands: Commands) -> None:
                       help="most overshoot, as a share of the step (default: 0.05)")  # fmt: skip
     tune.add_argument("--delay", metavar="S", type=float, default=0.002,
                       help="of a servo's loop, from reading to torque (default: 0.002)")  # fmt: skip
-    tune.add_argument("--models", metavar="N", type=int, default=6, help="robots to judge by (default: 6)")
+    tune.add_argument("--models", metavar="N", type=int, default=6, help="robots to judge joints by (default: 6)")
+    tune.add_argument("--generations", metavar="N", type=_count, default=6, help="of the balance's search (default: 6)")
     tune.add_argument("--seed", metavar="N", type=int, default=1, help="of these robots (default: 1)")
     tune.add_argument("--write", metavar="NAME.yaml", default="", help="write the robot config with the new gains")
     _processes(tune)
@@ -58,7 +61,7 @@ def _add_optimize(commands: Commands) -> None:
     best.add_argument("--speed", metavar="M/S", type=float, default=0.5, help="to walk at (default: 0.5)")
     best.add_argument("--terrain", choices=TERRAINS, default="flat", help="to walk on (default: flat)")
     best.add_argument("--minutes", type=_positive, default=10.0, help="that it may take (default: 10)")
-    best.add_argument("--start", metavar="GAIT.yaml", default="", help="gait to start from (default: the controller's)")
+    best.add_argument("--start", metavar="GAIT.yaml", default="", help="gait to start from (default: the robot's)")
     best.add_argument("--weights", metavar=("STABILITY", "ENERGY", "SPEED"), nargs=3, type=_weight,
                       default=(1.0, 1.0, 1.0), help="of what counts (default: 1 1 1)")  # fmt: skip
     best.add_argument("--robots", metavar="N", type=_count, default=2, help="that try each gait (default: 2)")
@@ -89,7 +92,7 @@ def _add_recovery(commands: Commands) -> None:
         "  digital-twin recovery-study --controller gait --controller best.yaml --impulses 0.25 --robots 3\n"
     )
     _robot(study)
-    study.add_argument("--controller", metavar="NAME", action="append", default=[], help="gait (the default one), a "
+    study.add_argument("--controller", metavar="NAME", action="append", default=[], help="gait (the robot's own), a "
                        "GAIT.yaml, or servos (none: the joints hold); may be given several times (default: gait)")  # fmt: skip
     study.add_argument("--directions", metavar="N", type=_count, default=8, help="around the robot (default: 8)")
     study.add_argument("--impulses", metavar="NS/KG", type=_positive, nargs="+", default=(0.1, 0.2, 0.25, 0.3, 0.4, 0.5),
@@ -155,24 +158,27 @@ def _tune_gains(a: argparse.Namespace) -> int:
     from digital_twin.cli.tune_gains import tune_gains
     from digital_twin.core.config import build
     from digital_twin.core.gains import GainsConfig
+    from digital_twin.core.gait.balance import BalanceConfig
 
     values = {key: getattr(a, key) for key in ("response", "overshoot", "delay", "models", "seed")}
-    tune_gains(
-        a.robot_description, a.robot_config, build(GainsConfig, values, "tune-gains"), a.joints, a.write, a.processes
-    )
+    joints = build(GainsConfig, values, "tune-gains") if a.only != "balance" else None
+    balance = BalanceConfig(seed=a.seed, generations=a.generations) if a.only != "joints" else None
+    tune_gains(a.robot_description, a.robot_config, joints, balance, a.joints, a.write, a.processes)
     return 0
 
 
 def _optimize_gait(a: argparse.Namespace) -> int:
     from digital_twin.cli.optimize_gait import optimize_gait
     from digital_twin.core.config import build
-    from digital_twin.core.gait.gait_config import Gait, load_gait
+    from digital_twin.core.gait.gait_config import load_gait, robot_gait
     from digital_twin.core.gait.trial import Task
     from digital_twin.gait_search import Search
+    from digital_twin.robots import load_robot
 
     values = {"speed": a.speed, "terrain": a.terrain, "seconds": a.seconds}
     task = build(Task, values, "optimize-gait")
-    start = load_gait(a.start) if a.start else Gait()
+    robot = load_robot(a.robot_description, a.robot_config)
+    start = load_gait(a.start) if a.start else robot_gait(robot.config, robot.where)
     search = Search(start, task, tuple(a.weights), a.robots, a.population, a.seed)
     write = a.write or f"gait_{a.terrain}_{a.speed:g}.yaml"
     optimize_gait(

@@ -153,7 +153,7 @@ def draw(search: Search, best: Candidate, start: Candidate, path: str) -> None:
     for c, marker, name in ((start, "s", "start, by other robots"), (best, "*", "best, by other robots")):
         axis.plot(c.score.energy, c.score.stability, marker, ms=13, mec="k", label=name)
     shown = [s.energy for s in standing] or [s.energy for s in scores]
-    axis.set_xlim(0.9 * min(shown + [best.score.energy]), 1.1 * max(shown + [start.score.energy]))
+    axis.set_xlim(0.9 * min(*shown, best.score.energy), 1.1 * max(*shown, start.score.energy))
     axis.set_yscale("log")
     axis.set_xlabel("cost of transport")
     axis.set_ylabel("restlessness, and falls")

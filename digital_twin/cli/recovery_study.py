@@ -15,13 +15,13 @@ from rich.table import Table
 from digital_twin.cli.fusion_study import can_draw
 from digital_twin.core.config import to_plain
 from digital_twin.core.errors import TwinError, unknown
-from digital_twin.core.gait.gait_config import Gait, load_gait
+from digital_twin.core.gait.gait_config import load_gait, robot_gait
 from digital_twin.core.gait.recovery import SERVOS, Design, Push, share, surely
 from digital_twin.gait_runs import PushTrials, cache_folder
 from digital_twin.parallel import Workers
-from digital_twin.robots import load_robot
+from digital_twin.robots import Robot, load_robot
 
-DEFAULT = "gait"  # the controller with its default gait
+DEFAULT = "gait"  # the controller with the robot's own gait
 ASKED = 0.25  # [N s/kg] that is always told
 
 
@@ -40,7 +40,7 @@ def recovery_study(
     frame = frame or robot.model.base_frame
     if frame not in robot.model.frames:
         raise TwinError(unknown("frame", frame, robot.model.frames))
-    gaits: dict[str, Any] = {name: _gait(name) for name in controllers}
+    gaits: dict[str, Any] = {name: _gait(name, robot) for name in controllers}
     pushes = list(design.pushes())
     jobs, places = [], []
     for name, gait in gaits.items():
@@ -71,10 +71,10 @@ def recovery_study(
     return survived
 
 
-def _gait(name: str) -> dict[str, Any] | None:
+def _gait(name: str, robot: Robot) -> dict[str, Any] | None:
     if name == SERVOS:
         return None
-    plain: dict[str, Any] = to_plain(Gait() if name == DEFAULT else load_gait(name))
+    plain: dict[str, Any] = to_plain(robot_gait(robot.config, robot.where) if name == DEFAULT else load_gait(name))
     return plain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from digital_twin.balance_search import BalanceSearch, SwayTrials
 from digital_twin.core.config import load_yaml, to_plain
 from digital_twin.core.errors import TwinError, unknown
 from digital_twin.core.gains import GainsConfig, JointBench, Response, Tuned, least_stiffness, mates, tune
+from digital_twin.core.gait.balance import SPACE, BalanceConfig
+from digital_twin.core.gait.gait_config import robot_gait
+from digital_twin.gait_search import natural_values
 from digital_twin.parallel import Workers
 from digital_twin.robots import Robot, load_robot
 
@@ -34,14 +39,12 @@ class Tuner:
 
 
 def tune_gains(
-    robot_description: str,
-    robot_config: str,
-    config: GainsConfig,
-    joints: str = "*",
-    write: str = "",
-    processes: int = 0,
-) -> list[Tuned]:
-    """Tune the joints that match a pattern, print a table, and write a robot config with the new gains when asked.
+    robot_description: str, robot_config: str, joint_config: GainsConfig | None, balance: BalanceConfig | None,
+    joints: str = "*", write: str = "", processes: int = 0,
+) -> tuple[list[Tuned], BalanceSearch | None]:  # fmt: skip
+    """Tune the joints that match a pattern, then the balance with them, print tables, and write a robot config.
+
+    joint_config, balance: None leaves these as they are.
 
     Raises:
         DescriptionError, ConfigError: one line. TwinError: no such joints, nowhere to write, gains that cannot be found.
@@ -53,20 +56,69 @@ def tune_gains(
         raise TwinError(unknown("joint", joints, names))
     if write and Path(write).expanduser().exists():
         raise TwinError(f"{write}: already there; choose another name or remove it first")
-    groups = [g for g in mates(names) if names[g[0]] in wanted or wanted & {names[i] for i in g}]
+    if balance is not None:
+        natural_values(robot)  # two feet to stand on
     console = Console(soft_wrap=True)
+    results: list[Tuned] = []
+    if joint_config is not None:
+        groups = [g for g in mates(names) if wanted & {names[i] for i in g}]
+        results = _tune_joints(robot_description, robot_config, joint_config, groups, processes)
+        console.print(table(results, joint_config))
+    search = None
+    with tempfile.TemporaryDirectory() as folder:
+        if balance is not None:
+            tuned = str(Path(folder) / "tuned.yaml")
+            write_config(robot, results, None, tuned)  # the balance is tuned with the joints as they will be
+            search = _tune_balance(robot, robot_description, tuned, balance, processes)
+            console.print(balance_table(search))
+    if write:
+        write_config(robot, results, search, write)
+        console.print(f"wrote {write}: look it over, then use it with --robot-config", highlight=False)
+    return results, search
+
+
+def _tune_joints(
+    robot_description: str, robot_config: str, config: GainsConfig, groups: list[list[int]], processes: int
+) -> list[Tuned]:
     found: dict[int, Tuned] = {}
     with Workers(Tuner, (robot_description, robot_config, config), processes) as workers:
         for i, tuned in track(
-            workers.each(groups), "tuning", total=len(groups), console=Console(stderr=True), transient=True
+            workers.each(groups), "joints", total=len(groups), console=Console(stderr=True), transient=True
         ):
             found[i] = tuned
-    results = [found[i] for i in range(len(groups))]
-    console.print(table(results, config))
-    if write:
-        write_gains(robot, results, write)
-        console.print(f"wrote {write}: look it over, then use it with --robot-config", highlight=False)
-    return results
+    return [found[i] for i in range(len(groups))]
+
+
+def _tune_balance(
+    robot: Robot, robot_description: str, robot_config: str, config: BalanceConfig, processes: int
+) -> BalanceSearch:
+    search = BalanceSearch(robot_gait(robot.config, robot.where), config)
+    with Workers(SwayTrials, (robot_description, robot_config, config), processes) as workers:
+        for _ in track(
+            search.run(workers), "balance", total=config.generations + 1, console=Console(stderr=True), transient=True
+        ):
+            pass
+    return search
+
+
+def balance_table(search: BalanceSearch) -> Table:
+    """Gains of the balance and what a push does, before and after."""
+    c = search.config
+    t = Table(box=None, header_style="bold", padding=(0, 1), title_justify="left")
+    t.title = f"after pushes of {c.impulse:g} N s/kg: the worst of {c.models} robots, {c.directions} directions"
+    for name in ("balance", "before", "after"):
+        t.add_column(name, justify="left" if name == "balance" else "right")
+    (_, was), (_, gait, now) = search.first, search.best
+    for words, key, scale, unit in (
+        ("at rest after", "settle", 1.0, "s"), ("capture point moved by", "peak", 100.0, "cm"),
+        ("and swung back by", "back", 100.0, "%"),
+    ):  # fmt: skip
+        t.add_row(words, *(f"{scale * max(getattr(s, key) for s in sways):.2f} {unit}" for sways in (was, now)))
+    t.add_row("falls", *(f"{sum(not s.upright for s in sways)} of {len(sways)}" for sways in (was, now)))
+    for name in SPACE:
+        key = name.removeprefix("gains.")
+        t.add_row(name, f"{getattr(search.start.gains, key):.3g}", f"{getattr(gait.gains, key):.3g}")
+    return t
 
 
 def table(results: list[Tuned], config: GainsConfig) -> Table:
@@ -93,8 +145,8 @@ def _words(r: Response) -> tuple[str, str, str]:
     return f"{1000 * r.rise:.0f}", f"{100 * r.overshoot:.0f} %", f"{100 * r.error:.0f} %"
 
 
-def with_gains(robot: Robot, results: list[Tuned]) -> dict[str, Any]:
-    """The robot config as plain data, new gains after all else, so that they win."""
+def with_gains(robot: Robot, results: list[Tuned], search: BalanceSearch | None = None) -> dict[str, Any]:
+    """The robot config as plain data, new gains of joints after all else, so that they win."""
     path = Path(robot.where)
     plain: dict[str, Any] = load_yaml(path, "robot config") if path.is_file() else to_plain(robot.config)
     joints = {name: dict(values) for name, values in (plain.get("joints") or {}).items()}
@@ -102,17 +154,26 @@ def with_gains(robot: Robot, results: list[Tuned]) -> dict[str, Any]:
         for name in r.joints:
             # Taken out and put at the end: a pattern that stands later would win otherwise.
             joints[name] = {**joints.pop(name, {}), "kp": r.after[0], "kd": r.after[1]}
-    return {**plain, "joints": joints}
+    plain = {**plain, "joints": joints}
+    if search is not None:
+        found = to_plain(search.best[1].gains)
+        gait = dict(plain.get("gait") or {})
+        gait["gains"] = {
+            **(gait.get("gains") or {}),
+            **{key: found[key] for key in (n.removeprefix("gains.") for n in SPACE)},
+        }
+        plain["gait"] = gait
+    return plain
 
 
-def write_gains(robot: Robot, results: list[Tuned], path: str) -> None:
+def write_config(robot: Robot, results: list[Tuned], search: BalanceSearch | None, path: str) -> None:
     """Write a robot config with the new gains; never over a file that is there.
 
     Raises:
         TwinError: the file exists or cannot be written.
     """
     head = f"# {robot.where} with the gains that `digital-twin tune-gains` found. Units are SI.\n"
-    text = yaml.safe_dump(with_gains(robot, results), sort_keys=False, default_flow_style=None, width=110)
+    text = yaml.safe_dump(with_gains(robot, results, search), sort_keys=False, default_flow_style=None, width=110)
     try:
         with Path(path).expanduser().open("x", encoding="utf-8") as f:
             f.write(head + text)

@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.gait.controller import GaitCommand, GaitController
-from digital_twin.core.gait.gait_config import Gait, load_gait
+from digital_twin.core.gait.gait_config import Gait, load_gait, robot_gait
 from digital_twin.core.gait.try_first import Answer, Asked, TryFirst
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker
@@ -42,7 +42,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         super().__init__("gait_controller", GaitSettings, "twin/gait_status")
         s = self.settings
         robot = load_robot(s.robot_description, s.robot_config)
-        gait = load_gait(find(s.gait, "config/gaits")) if s.gait else Gait()
+        gait = load_gait(find(s.gait, "config/gaits")) if s.gait else robot_gait(robot.config, robot.where)
         self.controller = GaitController(robot.model, robot.config, robot.joints, gait)
         self._writer = JointStateCodec(JointState).writer(tuple(robot.model.joint_names))
         self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
@@ -52,7 +52,6 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._worker: GateWorker | None = None
         self._gate = self._open_gate(gait) if s.gate == "twin" else None
         self._told, self._why, self._asked_wrong = "", "", ""
-        self._state = state
         self._stamp_ns, self._heard = 0, time.monotonic()
         self._inputs = GaitInputs(self, robot, self._step)
         self.listen(Twist, "cmd_vel", self._on_velocity, INTERNAL)
@@ -98,6 +97,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
 
     def _step(self, state: VirtualState, wrenches: Array) -> None:
         start = time.perf_counter_ns()
+        self._state = state
         self._stamp_ns, self._heard = state.stamp_ns, time.monotonic()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)
