@@ -40,6 +40,7 @@ class GainsConfig:
     """What the servos shall be like, and for which robots."""
 
     response: float = param(0.05, "within which a joint shall have made 90 % of a step", unit="s", low=0.005, high=1)
+    strain: float = param(0.6, "most of a motor's torque that the step may ask for at once", low=0.05, high=10)
     overshoot: float = param(0.05, "most that it may overshoot, as a share of the step", low=0, high=0.5)
     step: float = param(0.08, "size of the step", unit="rad", low=0.005, high=0.5)
     delay: float = param(0.002, "of a servo's loop, from reading to torque", unit="s", low=0, high=0.05)
@@ -197,9 +198,11 @@ def tune(bench: JointBench, group: Sequence[int], least: float = 0.0) -> Tuned:
     names = tuple(bench.model.joint_names[k] for k in group)
     before = (float(bench.joints.kp[i]), float(bench.joints.kd[i]))
     floor = math.log(max(least, 1e-3))
+    most = c.strain * float(bench.model.max_effort[i]) / c.step
+    ceiling = max(math.log(most), floor) if math.isfinite(most) else math.inf
 
     def cost(x: Array) -> float:
-        log_kp = max(float(x[0]), floor)
+        log_kp = min(max(float(x[0]), floor), ceiling)
         kp, kd = math.exp(log_kp), math.exp(float(x[1]))
         r = bench.worst(i, kp, kd)
         slow = max(r.rise / c.response - 1.0, 0.0)
@@ -209,12 +212,13 @@ def tune(bench: JointBench, group: Sequence[int], least: float = 0.0) -> Tuned:
         return slow + 20.0 * beyond + 5.0 * loose + 5.0 * rings + 0.03 * log_kp + abs(float(x[0]) - log_kp)
 
     start = np.log(np.maximum(before, [max(least, 1.0), 0.01]))
+    start[0] = min(start[0], ceiling)
     simplex = start + np.array([[0.0, 0.0], [0.7, 0.4], [0.0, 0.7]])
     found = minimize(
         cost, start, method="Nelder-Mead",
         options={"maxfev": c.tries, "initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-3},
     )  # fmt: skip
-    kp = _rounded(math.exp(max(float(found.x[0]), floor)), up=True)
+    kp = _rounded(math.exp(min(max(float(found.x[0]), floor), ceiling)), up=True)
     kd = _rounded(math.exp(float(found.x[1])))
     now = bench.worst(i, kp, kd)
     if now.rise >= UNSTABLE:
