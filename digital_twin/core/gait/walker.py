@@ -24,13 +24,15 @@ from digital_twin.core.rotation import rot_z, yaw_of
 NS = 1_000_000_000
 PREVIEW = 4  # steps
 START = 0.5  # [s] in which the weight is shifted before the first step
-HASTE = 0.08  # [s], the same when a push makes the robot step
+HASTE = 0.04  # [s], the same when a push makes the robot step
 LANDED = 0.12  # share of the weight by which a foot has met the ground
 LATE = 0.25  # [s] for which a foot is waited for
 SINK = 0.004  # [m] below the ground that a foot aims, so that it meets it in time
 ASTRAY = 0.05  # [m] of error of the capture point from which on the robot is said to recover
 SURE = 0.05  # [s] before landing, from when on the foothold stays
 QUICKEST = 0.2  # [s] that a foot is in the air at least
+FOOT_PUSH = 25.0  # [m/s²] that a swinging foot's path may be bent with
+FOOT_SPEED = 2.5  # [m/s] of a swinging foot on the average, when it must hurry
 NEAR = 0.01  # [m] by which a foothold may miss what would be best
 ANKLE = 0.6  # share of the sole that plans count on
 STEEPEST = math.tan(math.radians(15.0))
@@ -192,7 +194,7 @@ class Walker:
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
-        s.target = self._aim(stance, nominal, under, end, dcm, t)
+        s.target = self._bend(s.target, self._aim(stance, nominal, under, end, dcm, t), t, dt)
         self._swing(s.target, t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
@@ -224,20 +226,31 @@ class Walker:
         if left < SURE and s.target is not None:
             return s.target
         best, least, target = left, math.inf, nominal
-        least_left = max(SURE, QUICKEST - (t - s.double))
+        foot = self._foothold(nominal.side).point
+        soonest = min(left, max(SURE, QUICKEST - (t - s.double)))
         for hurry in (0.0, 0.04, 0.08, 0.12, 0.16, 0.2):
-            at = max(left - hurry, min(left, least_left))
+            at = max(left - hurry, soonest)
             rest = self._rest(stance, under, end, dcm, at)
             point = nominal.point + self.gait.gains.adjust * rest
             reached = within_reach(stance, point, self.gait)
             miss = abs(reached - point)
-            if miss < least - 0.005:
+            if abs(reached - foot) > FOOT_SPEED * at and hurry > 0.0:
+                break
+            if miss < least:
                 best, least, target = at, miss, nominal._replace(point=reached)
                 s.recovering = s.recovering or abs(rest) > ASTRAY
-            if miss < NEAR or at <= least_left:
+            if miss < NEAR or at <= soonest:
                 break
         s.single -= left - best
         return target
+
+    def _bend(self, before: Foothold | None, after: Foothold, t: float, dt: float) -> Foothold:
+        """A foothold moves no faster than the foot can follow: the leg's weight, thrown about, would throw the body."""
+        if before is None:
+            return after
+        way = after.point - before.point
+        most = FOOT_PUSH / 4.0 * max(self.memory.double + self.memory.single - t, 0.0) * dt
+        return after._replace(point=before.point + way * min(1.0, most / max(abs(way), 1e-9)))
 
     def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
         """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
@@ -296,7 +309,8 @@ class Walker:
             s.walking, s.recovering, s.still, s.swing = False, False, 0, None
             return
         s.recovering = s.recovering and not calm
-        self._begin(stamp_ns, 1 - s.stance, self._double, s.pressed, asked)
+        hurry = s.recovering and s.margins[0] < 0.0
+        self._begin(stamp_ns, 1 - s.stance, HASTE if hurry else self._double, s.pressed, asked)
 
     def _plan(
         self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, corners: list[complex], dt: float
