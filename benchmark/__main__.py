@@ -26,6 +26,8 @@ CLAIMS = (
     "prediction_skill",
     "prediction_falls",
     "prediction_node",
+    "gate",
+    "optimise",
 )
 
 
