@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -36,6 +37,11 @@ def do_task(task: Any) -> Any:
     return _worker(task)
 
 
+def _timed(task: Any) -> tuple[Any, float]:
+    began = time.process_time()
+    return _worker(task), time.process_time() - began
+
+
 def single_threaded() -> None:
     """Processes that are started from now on have one BLAS thread."""
     for name in _THREADS:
@@ -47,11 +53,15 @@ class Workers:
 
     With one process all is done in this one. `make`, arguments, tasks and results must be picklable, and results must not
     depend on what was done before: then they do not depend on how many processes there are.
+
+    Attributes:
+        cpu: time of processors spent on the tasks [s].
     """
 
     def __init__(self, make: Callable[..., Any], arguments: tuple[Any, ...] = (), processes: int = 0) -> None:
         """`processes`: 0 stands for as many as there are cores."""
         self.processes = processes or cores()
+        self.cpu = 0.0
         self._pool: ProcessPoolExecutor | None = None
         self._own: Any = None
         if self.processes == 1:
@@ -65,13 +75,18 @@ class Workers:
         """(place in `tasks`, result), in the order in which they are done."""
         if self._pool is None:
             for i, task in enumerate(tasks):
-                yield i, self._own(task)
+                began = time.process_time()
+                result = self._own(task)
+                self.cpu += time.process_time() - began
+                yield i, result
             return
-        waiting = {self._pool.submit(do_task, task): i for i, task in enumerate(tasks)}
+        waiting = {self._pool.submit(_timed, task): i for i, task in enumerate(tasks)}
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                yield waiting.pop(future), future.result()
+                result, spent = future.result()
+                self.cpu += spent
+                yield waiting.pop(future), result
 
     def all(self, tasks: Sequence[Any]) -> list[Any]:
         """The results, in the tasks' order."""

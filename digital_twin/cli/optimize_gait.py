@@ -26,9 +26,11 @@ SEARCHING = 0.85  # share of the time; the rest is for judging the best with rob
 
 def optimize_gait(
     robot_description: str, robot_config: str, task: Task, search: Search, minutes: float, write: str, plot: str,
-    finalists: int = 3, judges: int = 8, processes: int = 0, cache: str | None = None,
+    finalists: int = 3, judges: int = 8, processes: int = 0, cache: str | None = None, of_cores: bool = False,
 ) -> tuple[Candidate, Candidate]:  # fmt: skip
     """Search, print what came of it, write the best gait and a plot. Returns the best and the start, judged alike.
+
+    of_cores: minutes are those that each process really had of a core, whatever else the machine does.
 
     Raises:
         DescriptionError, ConfigError, WorldError: one line. TwinError: nowhere to write, packages that are not there.
@@ -49,7 +51,7 @@ def optimize_gait(
         began, searching = time.monotonic(), SEARCHING * 60.0 * minutes
         row = bar.add_task("the gait to start from", total=60.0 * minutes)
         for generation in search.run(workers, natural):
-            spent = time.monotonic() - began
+            spent = workers.cpu / workers.processes if of_cores else time.monotonic() - began
             bar.update(row, completed=spent, description=_progress(search, generation))
             if spent >= searching:
                 break
