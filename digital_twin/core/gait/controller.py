@@ -16,7 +16,7 @@ import numpy as np
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.gait.body import Body
+from digital_twin.core.gait.body import GRAVITY, Body
 from digital_twin.core.gait.fall import Fall, hopeless
 from digital_twin.core.gait.footsteps import Velocity
 from digital_twin.core.gait.forces import needed_wrench, share_wrench, zero_moment_point
@@ -24,7 +24,7 @@ from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.ik import WholeBody
 from digital_twin.core.gait.limbs import find_limbs
 from digital_twin.core.gait.support import nearest_inside
-from digital_twin.core.gait.walker import Plan, Steps, Walker
+from digital_twin.core.gait.walker import MOST_BEYOND, Plan, Steps, Walker
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import log_so3, rot_z
@@ -35,6 +35,7 @@ NS = 1_000_000_000
 PHASES = ("stand", "walk", "recover", "fall", "sit")
 AHEAD = 0.009  # [s] from a state's stamp to the middle of the time in which its command acts
 UPPER = 8.0  # [rad/s] of the posture of arms, trunk and head
+HIP_FREE = 0.6  # by which the trunk is held less while it takes up moments
 LAND = 0.3  # [s] in which a robot without an estimate brings its feet down
 UNSURE = 0.3  # [s]
 SIT_TIME, SIT_DEPTH = 1.5, 0.25  # [s] to go down by this share of the height
@@ -85,6 +86,7 @@ class GaitController:
         self._limbs = find_limbs(self.body)
         self._whole = WholeBody(self.body)
         self.height, width = self._at_ease()
+        self._trunk = self._trunk_inertia()
         self._walker = Walker(gait, self.body, self.height, width)
         self._m = _Memory(self._walker.memory)
 
@@ -96,6 +98,17 @@ class GaitController:
         soles = self.body.sole
         height = float(self.body.com[2] - soles[:, 2].mean()) - self.gait.crouch
         return height, float(soles[0, 1] - soles[1, 1])
+
+    def _trunk_inertia(self) -> float:
+        """Of all that is above the legs, about the root's lateral axis as the robot stands at ease [kg m²]."""
+        m, d, b = self.body.mj, self.body.data, self.body
+        legs = {int(m.jnt_bodyid[m.joint(self.model.joint_names[int(j)]).id]) for leg in b.legs for j in leg}
+        return float(
+            sum(
+                m.body_mass[i] * ((d.xipos[i] - b.root)[[0, 2]] ** 2).sum() + m.body_inertia[i].max()
+                for i in range(1, m.nbody) if i not in legs
+            )
+        )  # fmt: skip
 
     # What it is asked, and what it does
 
@@ -267,16 +280,19 @@ class GaitController:
 
     def _com_acceleration(self, plan: Plan) -> Array:
         b, w, k = self.body, self._walker.omega, self.gait.gains.height
-        flat = w * w * (complex(b.com[0], b.com[1]) - plan.press)
+        flat = w * w * (complex(b.com[0], b.com[1]) - plan.press - self.gait.gains.hip * plan.beyond)
         up = k * k * (plan.ground + self._height() - b.com[2]) - 2 * k * b.com_velocity[2]
         return np.array([flat.real, flat.imag, up])
 
     def _turning(self, plan: Plan) -> Array:
         """Angular acceleration of the root in its own axes that keeps it upright and along the way."""
-        b, k = self.body, self.gait.gains.torso
+        b, beyond = self.body, self.gait.gains.hip * plan.beyond
+        k = self.gait.gains.torso * (1.0 - HIP_FREE * min(1.0, abs(beyond) / MOST_BEYOND))
         error = log_so3(b.R.T @ rot_z(plan.yaw))
         rate = b.R.T @ np.array([0.0, 0.0, plan.turn])
-        return np.asarray(k * k * error + 2 * k * (rate - b.turn))
+        # The ground pushes where it can; the trunk takes up the moment that pushing outside of the soles would have had.
+        moment = b.mass * GRAVITY * np.array([-beyond.imag, beyond.real, 0.0])
+        return np.asarray(k * k * error + 2 * k * (rate - b.turn) + b.R.T @ moment / self._trunk)
 
     def _sole_accelerations(self, plan: Plan) -> Array:
         b, g = self.body, self.gait.gains

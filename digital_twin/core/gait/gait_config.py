@@ -24,10 +24,9 @@ class BalanceGains:
     servo: float = param(
         0.3, "share of the servos' stiffness that the legs keep about the planned posture", low=0, high=1
     )
-    margin: float = param(0.012, "kept between the centre of pressure and a sole's edge", unit="m", low=0, high=0.05)
+    margin: float = param(0.008, "kept between the centre of pressure and a sole's edge", unit="m", low=0, high=0.05)
     adjust: float = param(1.0, "share of the capture point's expected error by which a step is moved", low=0, high=1.5)
-    hip: float = param(0.3, "acceleration of the trunk against an error that soles cannot answer", unit="1/m",
-                       low=0, high=5)  # fmt: skip
+    hip: float = param(1.0, "share of what soles cannot answer that the trunk's turning does", low=0, high=2)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Gait:
     max_sideways: float = param(0.3, "speed that is asked for at most", unit="m/s", low=0, high=1.5)
     max_turn: float = param(0.8, "rate that is asked for at most", unit="rad/s", low=0, high=3)
     max_step: float = param(0.45, "a foot is put at most so far before or behind the other", unit="m", low=0.05, high=1)
-    max_spread: float = param(0.4, "and so far beside it", unit="m", low=0.1, high=1)
+    max_spread: float = param(0.5, "and so far beside it", unit="m", low=0.1, high=1)
     min_spread: float = param(0.13, "and no nearer than this, lest they meet", unit="m", low=0.02, high=0.5)
     acceleration: float = param(0.5, "at which the speed asked for is approached", unit="m/s²", low=0.05, high=5)
     command_timeout: float = param(0.5, "a cmd_vel older than this is stale: the robot stops", unit="s", low=0.05,

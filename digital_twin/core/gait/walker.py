@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,9 +30,13 @@ LATE = 0.25  # [s] for which a foot is waited for
 SINK = 0.004  # [m] below the ground that a foot aims, so that it meets it in time
 ASTRAY = 0.05  # [m] of error of the capture point from which on the robot is said to recover
 SURE = 0.05  # [s] before landing, from when on the foothold stays
+TIMES = (0.0, 0.05, -0.05, 0.1, -0.1, 0.2, -0.15, 0.3, -0.2)  # [s] by which a foot may land later
+LONGEST = 1.2  # [s] of a step
 QUICKEST = 0.2  # [s] that a foot is in the air at least
-FOOT_PUSH = 25.0  # [m/s²] that a swinging foot's path may be bent with
-FOOT_SPEED = 2.5  # [m/s] of a swinging foot on the average, when it must hurry
+FOOT_PUSH = 30.0  # [m/s²] that a swinging foot's path may be bent with
+HURRY = 0.2  # [m/s] that a foothold's miss must shrink by for each second that the foot lands earlier
+YIELD = 0.7
+MOST_BEYOND = 0.05  # [m] outside of the soles, that the trunk's turning may stand for
 NEAR = 0.01  # [m] by which a foothold may miss what would be best
 ANKLE = 0.6  # share of the sole that plans count on
 STEEPEST = math.tan(math.radians(15.0))
@@ -56,6 +60,7 @@ class Steps:
     slope: complex = 0j  # dz/dx + i dz/dy of the ground
     ground: float = math.nan
     pressed: complex = 0j
+    beyond: complex = 0j  # by which the centre of pressure would have to be outside of the soles
     recovering: bool = False
     count: int = 0
     error: complex = 0j
@@ -77,7 +82,7 @@ class Plan:
     swing: Swing | None = None
     side: int = -1
     turn: float = 0.0
-    notes: list[str] = field(default_factory=list)
+    beyond: complex = 0j
 
 
 class Walker:
@@ -152,7 +157,7 @@ class Walker:
         middle = (left.point + right.point) / 2 + self.gait.lean * cmath.rect(1.0, left.yaw)
         corners = hull(self._corners(LEFT, RIGHT))
         s.error = dcm - middle
-        s.pressed = nearest_inside(middle + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        self._press(middle + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         yaw = cmath.phase(cmath.rect(1.0, left.yaw) + cmath.rect(1.0, right.yaw))
         ground = self._follow_ground(float(b.sole[:, 2].mean()), dt)
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
@@ -164,7 +169,7 @@ class Walker:
             s.recovering = False
             to_left = asked.y > 0.0 or (asked.y == 0.0 and asked.turn > 0.0)
             self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle, asked)
-        return Plan((True, True), s.pressed, corners, yaw, ground)
+        return Plan((True, True), s.pressed, corners, yaw, ground, beyond=s.beyond)
 
     def _begin(self, stamp_ns: int, stance: int, double: float, before: complex, asked: Velocity) -> None:
         """A step begins: from now on the weight goes onto `stance`."""
@@ -190,7 +195,7 @@ class Walker:
         s.error = dcm - expected
         single = t >= s.double
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
-        s.pressed = nearest_inside(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        self._press(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
@@ -201,6 +206,12 @@ class Walker:
             return self._plan((True, True), stance, None, corners, dt)
         stands = (s.stance == LEFT, s.stance == RIGHT)
         return self._plan(stands, stance, s.swing, corners, dt)
+
+    def _press(self, wanted: complex, corners: list[complex]) -> None:
+        s = self.memory
+        s.pressed = nearest_inside(wanted, corners)
+        beyond = wanted - s.pressed
+        s.beyond = beyond * min(1.0, MOST_BEYOND / max(abs(beyond), 1e-9))
 
     def _end(self, under: complex, nominal: Foothold, stopping: bool) -> complex:
         """The capture point at the step's end, when the next foot lands where it should."""
@@ -219,7 +230,8 @@ class Walker:
     ) -> Foothold:
         """Where the foot is to land: moved by as much of the capture point's error as the sole cannot take away until then.
 
-        Where the leg cannot reach that far, the foot lands earlier, before the error has grown.
+        Where the leg does not reach that far, the foot lands later, when the sole can bring the capture point back
+        meanwhile, or earlier, before it has run away.
         """
         s = self.memory
         left = s.double + s.single - t
@@ -227,19 +239,21 @@ class Walker:
             return s.target
         best, least, target = left, math.inf, nominal
         foot = self._foothold(nominal.side).point
-        soonest = min(left, max(SURE, QUICKEST - (t - s.double)))
-        for hurry in (0.0, 0.04, 0.08, 0.12, 0.16, 0.2):
-            at = max(left - hurry, soonest)
+        soonest, latest = max(SURE, QUICKEST - (t - s.double)), LONGEST - t
+        for later in TIMES:
+            at = left + later
+            if later and not soonest <= at <= latest:
+                continue
             rest = self._rest(stance, under, end, dcm, at)
             point = nominal.point + self.gait.gains.adjust * rest
             reached = within_reach(stance, point, self.gait)
             miss = abs(reached - point)
-            if abs(reached - foot) > FOOT_SPEED * at and hurry > 0.0:
-                break
-            if miss < least:
-                best, least, target = at, miss, nominal._replace(point=reached)
+            if later < 0.0 and at < math.sqrt(5.8 * abs(reached - foot) / FOOT_PUSH):
+                continue  # the path of least jerk would be bent too much
+            if miss + HURRY * abs(later) < least:
+                best, least, target = at, miss + HURRY * abs(later), nominal._replace(point=reached)
                 s.recovering = s.recovering or abs(rest) > ASTRAY
-            if miss < NEAR or at <= soonest:
+            if miss < NEAR:
                 break
         s.single -= left - best
         return target
@@ -249,7 +263,7 @@ class Walker:
         if before is None:
             return after
         way = after.point - before.point
-        most = FOOT_PUSH / 4.0 * max(self.memory.double + self.memory.single - t, 0.0) * dt
+        most = FOOT_PUSH / 5.0 * max(self.memory.double + self.memory.single - t, 0.0) * dt
         return after._replace(point=before.point + way * min(1.0, most / max(abs(way), 1e-9)))
 
     def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
@@ -310,7 +324,17 @@ class Walker:
             return
         s.recovering = s.recovering and not calm
         hurry = s.recovering and s.margins[0] < 0.0
+        if s.recovering and s.target is not None:
+            self._yield(s.target)
         self._begin(stamp_ns, 1 - s.stance, HASTE if hurry else self._double, s.pressed, asked)
+
+    def _yield(self, landed: Foothold) -> None:
+        """Walk on by the speed that the robot was made to have, not by the one it had."""
+        s, stance = self.memory, self._foothold(self.memory.stance)
+        nominal = next_foothold(stance, s.velocity, self.gait.step_time, self.width)
+        ahead = ((landed.point - nominal.point) * cmath.rect(1.0, -stance.yaw)).real / self.gait.step_time
+        most = self.gait.max_forward
+        s.velocity = s.velocity._replace(x=min(max(s.velocity.x + YIELD * ahead, -most), most))
 
     def _plan(
         self, stands: tuple[bool, bool], stance: Foothold, swing: Swing | None, corners: list[complex], dt: float
@@ -321,4 +345,4 @@ class Walker:
         other = yaw_of(swing.R) if swing is not None else yaw_of(b.sole_R[1 - s.stance])
         yaw = cmath.phase(cmath.rect(1.0, stance.yaw) + cmath.rect(1.0, other))
         side = 1 - s.stance if swing is not None else -1
-        return Plan(stands, s.pressed, corners, yaw, ground, swing, side, s.velocity.turn)
+        return Plan(stands, s.pressed, corners, yaw, ground, swing, side, s.velocity.turn, s.beyond)
