@@ -27,6 +27,7 @@ CLAIMS = (
     "prediction_falls",
     "prediction_node",
     "gate",
+    "rollouts",
     "optimise",
 )
 

@@ -142,3 +142,40 @@ def test_a_process_of_its_own(robot):
     for process in active_children():
         process.join(10)
         assert not process.is_alive()
+
+
+def test_the_node_walks_only_what_passes(robot):
+    """A velocity waits for its trial, in words; what is refused is counted and said; what passes is walked."""
+    from geometry_msgs.msg import Twist
+    from ros_rig import rig
+
+    from digital_twin.nodes.gait_controller import GaitControllerNode
+
+    def asked(node):
+        return tuple(node.controller._m.asked)
+
+    with rig(GaitControllerNode, gate="twin", trial__members=2) as r:
+        node, trials = r.nodes[0], Slow()
+        assert node._worker is not None
+        node._state, node._stamp_ns, node._gate = standing(robot), 1, TryFirst(trials)
+        node._watch = lambda: None
+        ahead = Twist()
+        ahead.linear.x = 0.3
+        r.publisher(Twist, "cmd_vel")
+        r.connected("cmd_vel")
+
+        def send():
+            r.publisher(Twist, "cmd_vel").publish(ahead)
+
+        r.until(lambda: trials.asked, "a trial", action=send)
+        assert asked(node) == STOP and "the twin tries it first" in node.status()[1]
+        trials.verdict = GOOD
+        r.until(lambda: asked(node) == (0.3, 0.0, 0.0), "it to pass", action=send)
+        ahead.linear.x = 0.9
+        r.until(lambda: len(trials.asked) == 2, "another trial", action=send)
+        trials.verdict = BAD
+        r.until(lambda: "refused: it falls" in node.status()[1], "the reason", action=send)
+        assert asked(node) == (0.3, 0.0, 0.0) and node.tally.rejected["cmd_vel/refused_by_the_gate"] > 0
+        ahead.linear.x = float("nan")
+        r.until(lambda: asked(node) == STOP, "what is no velocity to stop it", action=send)
+    assert not active_children()

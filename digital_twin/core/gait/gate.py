@@ -147,13 +147,12 @@ class TwinGate:
         ctrl = d.ctrl.reshape(-1, 3)
         ctrl[:] = np.column_stack([state.q, state.qd, np.nan_to_num(state.effort)])
         mujoco.mj_forward(m, d)
-        eye = _Eye(self.config, i, model, self._forecaster.ground.frame(), start, state)
+        eye = _Eye(self.config, i, model, self._forecaster.ground.frame(), d, state)
         waiting: deque[GaitCommand | None] = deque([None] * self._late)
         ticks = round(self.config.horizon * self.config.rate)
         height = FALLEN_HEIGHT * model.stand_height
         for k in range(ticks):
-            seen = eye.see(d, round((k + 1) * NS / self.config.rate))
-            command: GaitCommand | None = controller.step(seen, self._wrenches(d))
+            command: GaitCommand | None = controller.step(*eye.see(d, k))
             for _ in range(self._tick):
                 waiting.append(command)
                 command = None
@@ -167,53 +166,51 @@ class TwinGate:
                 return (k + 1) / self.config.rate, eye.falls_to(d)
         return None
 
-    def _wrenches(self, d: mujoco.MjData) -> Array:
-        return np.array(
-            [-np.concatenate([d.sensor(f"foot/{f.name}/{q}").data for q in FORCE]) for f in self._robot.feet]
-        )
-
 
 class _Eye:
     """How the controller sees one member: as the twin would, with errors of its own, in odom."""
 
     def __init__(
-        self, c: GateConfig, i: int, model: ForecastModel, frame: Array, start: Array, state: VirtualState
+        self, c: GateConfig, i: int, model: ForecastModel, frame: Array, d: mujoco.MjData, s: VirtualState
     ) -> None:
         rng = np.random.default_rng([c.seed, 7, i])
-        self._rng, self._shaking = rng, c.shaking
-        self._turn = exp_so3(np.array([*(c.tilt * rng.standard_normal(2)), 0.0]))
+        turn = exp_so3(np.array([*(c.tilt * rng.standard_normal(2)), 0.0]))
         self._drift = c.velocity * rng.standard_normal(3)
-        self._zeros = c.encoder * rng.standard_normal(len(state.q))
-        self._model, self._back, self._state = model, frame.T, state
-        self._first = model.motion(start).position
-        self._size = model.size
-        self._sites = [model.mj.site(f.frame).id for f in model.robot.feet]
-        self._loads = [f"foot/{f.name}/FORCE" for f in model.robot.feet]
+        self._zeros = c.encoder * rng.standard_normal(len(s.q))
+        self._shaking = c.shaking * rng.standard_normal((round(c.horizon * c.rate), 3))
+        self._model, self._back, self._state = model, frame.T, s
+        self._turn = turn @ self._back
+        self._first = model.base(d)[0]
+        self._period = NS / c.rate
+        m, r = model.mj, model.model
+        self._q, self._v, self._n = r.qpos_index, r.dof_index, r.n
+        self._base = int(m.site(r.base_frame).id)
+        self._soles = [int(m.site(f.frame).id) for f in model.robot.feet]
+        first = [[int(m.sensor(f"foot/{f.name}/{q}").adr[0]) for q in FORCE] for f in model.robot.feet]
+        self._sensors = (np.array(first)[:, :, None] + np.arange(3)).reshape(len(first), 6)
+        self._unknown = np.zeros(r.n)
 
-    def see(self, d: mujoco.MjData, later_ns: int) -> VirtualState:
-        """The state that the twin would give."""
-        now = np.empty(self._size)
-        mujoco.mj_getState(self._model.mj, d, now, STATE)
-        m, s = self._model.motion(now), self._state
-        rotation = self._turn @ self._back @ m.rotation
-        velocity = m.rotation.T @ m.velocity + self._drift + self._shaking * self._rng.standard_normal(3)
-        contacts = tuple(bool(-d.sensor(name).data[2] > STANDS) for name in self._loads)
+    def see(self, d: mujoco.MjData, k: int) -> tuple[VirtualState, Array]:
+        """The state that the twin would give at tick k, and the wrenches on the soles (feet, 6)."""
+        position, rotation, velocity, turning = self._model.base(d)
+        s = self._state
+        wrenches = -d.sensordata[self._sensors]
         base = BaseState(
-            s.stamp_ns + later_ns, s.base.position + self._back @ (m.position - self._first), rotation, velocity,
-            m.angular_velocity, s.base.covariance, s.base.twist_covariance, contacts, True,
+            s.stamp_ns + round((k + 1) * self._period), s.base.position + self._back @ (position - self._first),
+            self._turn @ rotation, velocity @ rotation + self._drift + self._shaking[k], turning, s.base.covariance,
+            s.base.twist_covariance, tuple((wrenches[:, 2] > STANDS).tolist()), True,
         )  # fmt: skip
-        return VirtualState(
-            base.stamp_ns, m.q + self._zeros, m.qd, np.zeros_like(m.q), d.actuator_force[: len(m.q)].copy(), base
-        )
+        q, qd, effort = d.qpos[self._q] + self._zeros, d.qvel[self._v].copy(), d.actuator_force[: self._n].copy()
+        return VirtualState(base.stamp_ns, q, qd, self._unknown, effort, base), wrenches
 
     def upright(self, d: mujoco.MjData) -> tuple[float, float]:
         """Cosine of the base's tilt, and its height above the lower sole [m]."""
-        site = self._model.mj.site(self._model.model.base_frame).id
-        return float(d.site_xmat[site][8]), float(d.site_xpos[site][2] - min(d.site_xpos[i][2] for i in self._sites))
+        places = d.site_xpos
+        return float(d.site_xmat[self._base, 8]), float(places[self._base, 2] - min(places[i, 2] for i in self._soles))
 
     def falls_to(self, d: mujoco.MjData) -> str:
         """Whereto the base leans, in words."""
-        R = d.site_xmat[self._model.mj.site(self._model.model.base_frame).id].reshape(3, 3)
+        R = d.site_xmat[self._base].reshape(3, 3)
         if not np.isfinite(R).all():
             return "to pieces"
         ahead, left = R[2, 0], R[2, 1]  # of the vertical, in the base
