@@ -99,7 +99,7 @@ class GaitSettings(RobotSettings):
 
     gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the robot config's")
     state_timeout: float = param(
-        0.06, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
+        0.08, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
     )
     gate: str = param(
         "off", "twin: a velocity passes only when robots in the twin, who try it first, do not fall", choices=("off", "twin")

@@ -52,7 +52,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._worker: GateWorker | None = None
         self._gate = self._open_gate(gait) if s.gate == "twin" else None
         self._told, self._why, self._asked_wrong = "", "", ""
-        self._stamp_ns, self._heard = 0, time.monotonic()
+        self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
         self.listen(Twist, "cmd_vel", self._on_velocity, INTERNAL)
         self.serve(Trigger, "~/sit", self._sit)
@@ -87,7 +87,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
     def _allowed(self, velocity: Asked) -> Answer:
         if self._gate is None or self._state is None or not all(map(math.isfinite, velocity)):
             return Answer(velocity, "")  # the controller says what is wrong with it
-        return self._gate.ask(velocity, time.monotonic_ns())
+        return self._gate.ask(velocity, self.now_ns())
 
     def destroy_node(self) -> None:
         """Also the process in which commands are tried."""
@@ -98,16 +98,16 @@ class GaitControllerNode(TwinNode[GaitSettings]):
     def _step(self, state: VirtualState, wrenches: Array) -> None:
         start = time.perf_counter_ns()
         self._state = state
-        self._stamp_ns, self._heard = state.stamp_ns, time.monotonic()
+        self._stamp_ns, self._heard_ns = state.stamp_ns, self.now_ns()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)
         self._details(state.stamp_ns, lambda: np.array(self.controller.details()))
 
     def _watch(self) -> None:
         """The estimate may be lost in mid-step: the robot is not left with its last command."""
-        silent = time.monotonic() - self._heard
-        if self._stamp_ns and silent > self.settings.state_timeout:
-            stamp = self._stamp_ns + round(silent * NS)
+        silent = self.now_ns() - self._heard_ns
+        if self._stamp_ns and silent > self.settings.state_timeout * NS:
+            stamp = self._stamp_ns + silent
             self._publish(self.controller.lost(stamp), stamp)
 
     # Out

@@ -8,6 +8,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.rotation import exp_so3, log_so3
 
 LAST = 0.04  # [s] before its end, from when on the path is no longer bent
+STEADY = 0.2  # share of the bump that comes down steadily, so that the moment of landing is sharp
 PRESS = 0.15  # [m/s] at which a foot that has not met the ground goes on downwards
 
 
@@ -59,8 +60,10 @@ class Swing:
         p, z0 = self.progress, self.start[2]
         s, ds = p**3 * (10 - 15 * p + 6 * p * p), 30 * p * p * (1 - p) ** 2
         dds = 60 * p * (1 - p) * (1 - 2 * p)
-        bump, dbump = 16 * p * p * (1 - p) ** 2, 32 * p * (1 - p) * (1 - 2 * p)
-        ddbump = 32 * (1 - 6 * p + 6 * p * p)
+        a, c = (1 - STEADY) * 16, STEADY * 6.75
+        bump = a * p * p * (1 - p) ** 2 + c * p * p * (1 - p)
+        dbump = a * 2 * p * (1 - p) * (1 - 2 * p) + c * (2 * p - 3 * p * p)
+        ddbump = a * 2 * (1 - 6 * p + 6 * p * p) + c * (2 - 6 * p)
         self.position[2] = z0 + (target_z - z0) * s + self.height * bump
         self.velocity[2] = ((target_z - z0) * ds + self.height * dbump) * rate
         self.acceleration[2] = ((target_z - z0) * dds + self.height * ddbump) * rate * rate

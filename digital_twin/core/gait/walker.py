@@ -27,11 +27,12 @@ START = 0.5  # [s] in which the weight is shifted before the first step
 HASTE = 0.04  # [s], the same when a push makes the robot step
 LANDED = 0.12  # share of the weight by which a foot has met the ground
 LATE = 0.25  # [s] for which a foot is waited for
-SINK = 0.004  # [m] below the ground that a foot aims, so that it meets it in time
-ASTRAY = 0.05  # [m] of error of the capture point from which on the robot is said to recover
+SINK = 0.0  # [m] below the ground that a foot aims, so that it meets it in time
+ASTRAY = 0.07  # [m] of error of the capture point from which on the robot is said to recover
 SURE = 0.05  # [s] before landing, from when on the foothold stays
 TIMES = (0.0, 0.05, -0.05, 0.1, -0.1, 0.2, -0.15, 0.3, -0.2)  # [s] by which a foot may land later
 LONGEST = 1.2  # [s] of a step
+QUICKEST_STEP = 0.33  # [s]
 QUICKEST = 0.2  # [s] that a foot is in the air at least
 FOOT_PUSH = 30.0  # [m/s²] that a swinging foot's path may be bent with
 HURRY = 0.2  # [m/s] that a foothold's miss must shrink by for each second that the foot lands earlier
@@ -93,8 +94,6 @@ class Walker:
         self.gait, self.body, self.width = gait, body, gait.stance_width or width
         self.omega = math.sqrt(GRAVITY / height)
         self._weight = body.mass * GRAVITY
-        self._single = gait.step_time * (1.0 - gait.double_support)
-        self._double = gait.step_time * gait.double_support
         self.memory = Steps()
 
     def forget(self) -> None:
@@ -103,7 +102,13 @@ class Walker:
         s.walking, s.recovering, s.swing, s.target, s.still = False, False, None, None, 0
         s.velocity, s.ground = Velocity(0.0, 0.0, 0.0), math.nan
 
-    # What is where
+    # What is where and when
+
+    def _time(self) -> float:
+        """From one touchdown to the next [s] at the present velocity."""
+        g, ahead = self.gait, abs(self.memory.velocity.x)
+        return max(min(g.step_time, g.stride / max(ahead, 1e-6)), QUICKEST_STEP)
+
 
     def _foothold(self, side: int) -> Foothold:
         p = self.body.sole[side]
@@ -138,7 +143,7 @@ class Walker:
 
     def _approach(self, asked: Velocity) -> None:
         """Change the velocity for the step that begins, no faster than the gait allows."""
-        v, a = self.memory.velocity, self.gait.acceleration * self.gait.step_time
+        v, a = self.memory.velocity, self.gait.acceleration * self._time()
         self.memory.velocity = Velocity(
             v.x + min(max(asked.x - v.x, -a), a), v.y + min(max(asked.y - v.y, -a), a),
             v.turn + min(max(asked.turn - v.turn, -3.0 * a), 3.0 * a),
@@ -171,14 +176,16 @@ class Walker:
             self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle, asked)
         return Plan((True, True), s.pressed, corners, yaw, ground, beyond=s.beyond)
 
-    def _begin(self, stamp_ns: int, stance: int, double: float, before: complex, asked: Velocity) -> None:
+    def _begin(self, stamp_ns: int, stance: int, double: float | None, before: complex, asked: Velocity) -> None:
         """A step begins: from now on the weight goes onto `stance`."""
         s = self.memory
         s.walking, s.stance, s.start_ns = True, stance, stamp_ns
-        s.double, s.single, s.before = double, self._single, before
+        s.before = before
         s.swing, s.target, s.touched = None, None, 0
         s.count += 1
         self._approach(asked)
+        time, share = self._time(), self.gait.double_support
+        s.double, s.single = time * share if double is None else double, time * (1.0 - share)
 
     # Walking
 
@@ -187,7 +194,7 @@ class Walker:
         t = (stamp_ns - s.start_ns) / NS
         stance = self._foothold(s.stance)
         under = self._under(stance)
-        nominal = next_foothold(stance, s.velocity, self.gait.step_time, self.width)
+        nominal = next_foothold(stance, s.velocity, self._time(), self.width)
         stopping = not any(asked) and not any(s.velocity) and s.still >= 1
         end = self._end(under, nominal, stopping)
         step = Support(s.before, under, s.double, s.single)
@@ -219,10 +226,11 @@ class Walker:
             middle = (under + self._under(nominal)) / 2
             return plan([Support(under, middle, START, 0.0)], middle, self.omega)
         steps, before, foot = [], under, nominal
+        time, share = self._time(), self.gait.double_support
         for _ in range(PREVIEW):
             here = self._under(foot)
-            steps.append(Support(before, here, self._double, self._single))
-            before, foot = here, next_foothold(foot, self.memory.velocity, self.gait.step_time, self.width)
+            steps.append(Support(before, here, time * share, time * (1.0 - share)))
+            before, foot = here, next_foothold(foot, self.memory.velocity, self._time(), self.width)
         return plan(steps, (before + self._under(foot)) / 2, self.omega)
 
     def _aim(
@@ -326,13 +334,13 @@ class Walker:
         hurry = s.recovering and s.margins[0] < 0.0
         if s.recovering and s.target is not None:
             self._yield(s.target)
-        self._begin(stamp_ns, 1 - s.stance, HASTE if hurry else self._double, s.pressed, asked)
+        self._begin(stamp_ns, 1 - s.stance, HASTE if hurry else None, s.pressed, asked)
 
     def _yield(self, landed: Foothold) -> None:
         """Walk on by the speed that the robot was made to have, not by the one it had."""
         s, stance = self.memory, self._foothold(self.memory.stance)
-        nominal = next_foothold(stance, s.velocity, self.gait.step_time, self.width)
-        ahead = ((landed.point - nominal.point) * cmath.rect(1.0, -stance.yaw)).real / self.gait.step_time
+        nominal = next_foothold(stance, s.velocity, self._time(), self.width)
+        ahead = ((landed.point - nominal.point) * cmath.rect(1.0, -stance.yaw)).real / self._time()
         most = self.gait.max_forward
         s.velocity = s.velocity._replace(x=min(max(s.velocity.x + YIELD * ahead, -most), most))
 
