@@ -252,15 +252,18 @@ class GaitController:
         b, k = self.body, self.gait.gains
         upper = self._upper(q, qd)
         soles, com, turn = self._sole_accelerations(plan), self._com_acceleration(plan), self._turning(plan)
-        for again in (True, False):
-            acceleration = self._whole.accelerations(soles, com, turn, upper, plan.stands)
-            force, moment = needed_wrench(b, acceleration)
-            zmp = zero_moment_point(b, force, moment, plan.ground)
-            over = zmp - nearest_inside(zmp, plan.corners)
-            if not again or abs(over) < 1e-3:
-                break
-            # The soles cannot give that: rather than the trunk, let the centre of mass go.
+        acceleration = self._whole.accelerations(soles, com, turn, upper, plan.stands)
+        force, moment = needed_wrench(b, acceleration)
+        zmp = zero_moment_point(b, force, moment, plan.ground)
+        over = zmp - nearest_inside(zmp, plan.corners)
+        if abs(over) > 1e-3:
+            # The soles cannot give that: rather than the trunk, let the centre of mass go, just as far as needed.
             com += self._walker.omega**2 * np.array([over.real, over.imag, 0.0])
+            other = self._whole.accelerations(soles, com, turn, upper, plan.stands)
+            way = zmp - zero_moment_point(b, *needed_wrench(b, other), plan.ground)
+            share = (over * way.conjugate()).real / max(abs(way) ** 2, 1e-9)
+            acceleration = acceleration + min(max(share, 0.0), 1.5) * (other - acceleration)
+            force, moment = needed_wrench(b, acceleration)
         wrench, _ = share_wrench(b, force, moment, plan.stands, k.margin)
         torque = (b.M @ acceleration + b.h)[6:]
         for J, w in zip(b.J, wrench, strict=True):
