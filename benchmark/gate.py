@@ -58,10 +58,10 @@ class Trials:
         if rng.uniform() < NEW_GAITS:
             # Gaits are changed while the robot stands.
             gait, walking = decode(BOLD, rng.uniform(size=len(SPACE))), False
-            velocity, what = (float(rng.uniform(0.1, 0.6)), 0.0, 0.0), "a gait"
+            velocity, what = (float(rng.uniform(0.2, 0.9)), 0.0, 0.0), "a gait"
         else:
             used = rng.permutation([True, rng.uniform() < 0.5, rng.uniform() < 0.3])
-            drawn = rng.uniform(0.0, TOP_SCALE) * MOST * rng.uniform(-1.0, 1.0, 3) * used
+            drawn = rng.uniform(0.3, TOP_SCALE) * MOST * rng.uniform(-1.0, 1.0, 3) * used
             velocity, what = (float(drawn[0]), float(drawn[1]), float(drawn[2])), "a velocity"
         start = WALKING if walking else STANDING
         config = EpisodeConfig(seed=5000 + number, seconds=start + horizon)
@@ -127,6 +127,6 @@ def measure(a: argparse.Namespace) -> list[Row]:
 
 if __name__ == "__main__":
     main(
-        "the gate", measure, ("trials", 100.0, "of each kind"), ("members", 8.0, "robots that try each command"),
-        ("limit", 0.25, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
+        "the gate", measure, ("trials", 100.0, "of each kind"), ("members", 5.0, "robots that try each command"),
+        ("limit", 0.3, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
     )  # fmt: skip

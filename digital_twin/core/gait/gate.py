@@ -41,8 +41,8 @@ class GateConfig:
     """How a command is tried. Noises are standard deviations of the estimate's errors."""
 
     horizon: float = param(5.0, "how far ahead", unit="s", low=0.5, high=60)
-    members: int = param(8, "robots that try it", low=1, high=256)
-    limit: float = param(0.25, "chance of a fall from which on a command is refused", low=0.01, high=1)
+    members: int = param(5, "robots that try it", low=1, high=256)
+    limit: float = param(0.3, "chance of a fall from which on a command is refused", low=0.01, high=1)
     rate: float = param(200.0, "of the controller in the rollout", unit="Hz", low=50, high=1000)
     delay: float = param(0.0075, "from a state to its command's torque", unit="s", low=0, high=0.05)
     tilt: float = param(0.006, "of the attitude, constant", unit="rad", low=0, high=0.1)
