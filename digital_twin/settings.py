@@ -97,12 +97,16 @@ class ScriptSettings(RobotSettings):
 class GaitSettings(RobotSettings):
     """gait_controller"""
 
-    gait: str = param("", "path of a gait, or the name of one of the package's (config/gaits); empty: the robot config's")
+    gait: str = param(
+        "", "path of a gait, or the name of one of the package's (config/gaits); empty: the robot config's"
+    )
     state_timeout: float = param(
         0.08, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
     )
     gate: str = param(
-        "off", "twin: a velocity passes only when robots in the twin, who try it first, do not fall", choices=("off", "twin")
+        "off",
+        "twin: a velocity passes only when robots in the twin, who try it first, do not fall",
+        choices=("off", "twin"),
     )
     gate_world: str = param("", "path of an SDF world, or the name of one of the package's, to try it in; empty: level")
     gate_patience: float = param(10.0, "for how long a verdict holds", unit="s", low=0.1, high=1000)
