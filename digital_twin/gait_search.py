@@ -109,6 +109,7 @@ def natural_values(robot: Robot) -> dict[str, float]:
 
 
 def pycma() -> Any:
+    """The cma package. Raises TwinError when it is not there."""
     try:
         import cma
     except ImportError as e:

@@ -109,6 +109,7 @@ class Walker:
         g, ahead = self.gait, abs(self.memory.velocity.x)
         return max(min(g.step_time, g.stride / max(ahead, 1e-6)), QUICKEST_STEP)
 
+
     def _foothold(self, side: int) -> Foothold:
         p = self.body.sole[side]
         return Foothold(complex(p[0], p[1]), yaw_of(self.body.sole_R[side]), side)
