@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 NODES = sorted(p.stem for p in (HERE / NAME / "nodes").glob("[a-z]*.py"))
 
 RUNTIME = [
+    "cma>=4",
     "lz4>=4.0",
     "mcap>=1.2",
     "mujoco>=4.0,<5",

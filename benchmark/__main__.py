@@ -26,6 +26,9 @@ CLAIMS = (
     "prediction_skill",
     "prediction_falls",
     "prediction_node",
+    "gate",
+    "rollouts",
+    "optimise",
 )
 
 

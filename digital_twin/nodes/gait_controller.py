@@ -6,6 +6,7 @@ fall or sit.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -17,8 +18,10 @@ from std_srvs.srv import Trigger
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.gait.controller import GaitCommand, GaitController
-from digital_twin.core.gait.gait_config import Gait, load_gait
+from digital_twin.core.gait.gait_config import Gait, load_gait, robot_gait
+from digital_twin.core.gait.try_first import Answer, Asked, TryFirst
 from digital_twin.core.synchronizer import VirtualState
+from digital_twin.gate_worker import GateWorker
 from digital_twin.paths import find
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
@@ -39,12 +42,15 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         super().__init__("gait_controller", GaitSettings, "twin/gait_status")
         s = self.settings
         robot = load_robot(s.robot_description, s.robot_config)
-        gait = load_gait(find(s.gait, "config/gaits")) if s.gait else Gait()
+        gait = load_gait(find(s.gait, "config/gaits")) if s.gait else robot_gait(robot.config, robot.where)
         self.controller = GaitController(robot.model, robot.config, robot.joints, gait)
         self._writer = JointStateCodec(JointState).writer(tuple(robot.model.joint_names))
         self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
         self._tell = self.create_publisher(String, "twin/gait", LATCHED)
         self._details = self.talk_labelled("twin/gait_details", DETAILS)
+        self._state: VirtualState | None = None
+        self._worker: GateWorker | None = None
+        self._gate = self._open_gate(gait) if s.gate == "twin" else None
         self._told, self._why, self._asked_wrong = "", "", ""
         self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
@@ -61,14 +67,37 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         except Exception:  # rclpy raises nothing better
             self.tally.reject("cmd_vel", "malformed")
             return
-        wrong = self.controller.request(m.linear.x, m.linear.y, m.angular.z, self._stamp_ns)
+        velocity, held = self._allowed((m.linear.x, m.linear.y, m.angular.z))
+        wrong = self.controller.request(*velocity, self._stamp_ns) or held
         if wrong:
-            self.tally.reject("cmd_vel", "not_a_velocity" if "not a velocity" in wrong else "too_much")
+            self.tally.reject("cmd_vel", _kind(wrong))
             self.say_once("warning", wrong)
         self._asked_wrong = wrong
 
+    # The gate
+
+    def _open_gate(self, gait: Gait) -> TryFirst:
+        s = self.settings
+        self._worker = GateWorker(s.robot_description, s.robot_config, gait, s.trial, self._now, s.gate_world)
+        return TryFirst(self._worker, s.gate_patience)
+
+    def _now(self) -> tuple[VirtualState | None, object]:
+        return self._state, self.controller.snapshot()
+
+    def _allowed(self, velocity: Asked) -> Answer:
+        if self._gate is None or self._state is None or not all(map(math.isfinite, velocity)):
+            return Answer(velocity, "")  # the controller says what is wrong with it
+        return self._gate.ask(velocity, self.now_ns())
+
+    def destroy_node(self) -> None:
+        """Also the process in which commands are tried."""
+        if self._worker is not None:
+            self._worker.close()
+        super().destroy_node()
+
     def _step(self, state: VirtualState, wrenches: Array) -> None:
         start = time.perf_counter_ns()
+        self._state = state
         self._stamp_ns, self._heard_ns = state.stamp_ns, self.now_ns()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)
@@ -114,6 +143,14 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         level = 2 if c.phase == "fall" else 1 if words else 0
         velocity = dict(zip(("vx", "vy", "wz"), map(float, c.velocity), strict=True))
         return level, "; ".join(words), {"phase": c.phase, **velocity}
+
+
+def _kind(wrong: str) -> str:
+    if "refused" in wrong:
+        return "refused_by_the_gate"
+    if "tries it first" in wrong:
+        return "being_tried"
+    return "not_a_velocity" if "not a velocity" in wrong else "too_much"
 
 
 def main() -> None:

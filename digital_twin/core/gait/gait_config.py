@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digital_twin.core.config import build, load_yaml, param
+from digital_twin.core.robot_config import RobotConfig
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class Gait:
     command_timeout: float = param(0.5, "a cmd_vel older than this is stale: the robot stops", unit="s", low=0.05,
                                    high=10)  # fmt: skip
     gains: BalanceGains = param(BalanceGains)
+
+
+def robot_gait(robot: RobotConfig, where: str = "robot config") -> Gait:
+    """The gait of a robot that is told no other: what its config says, the rest by default.
+
+    Raises:
+        ConfigError: one line naming the config, the key and what is allowed.
+    """
+    return build(Gait, robot.gait, f"{where}: gait")
 
 
 def load_gait(path: Path | str) -> Gait:
