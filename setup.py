@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 NODES = sorted(p.stem for p in (HERE / NAME / "nodes").glob("[a-z]*.py"))
 
 RUNTIME = [
+    "cma>=4",
     "lz4>=4.0",
     "mcap>=1.2",
     "mujoco>=4.0,<5",
@@ -46,7 +47,9 @@ TEST = [
     *LEARN,
     *PLOT,
     "colcon-common-extensions",
+    "daqp>=0.5",  # solves mink's problems
     "hypothesis>=6.100",
+    "mink>=1.0",  # whole-body inverse kinematics to hold ours against
     "mypy>=1.13",
     "pillow>=10",
     "pytest>=8,<8.4",  # launch_pytest wants it below 8.4

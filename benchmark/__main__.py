@@ -29,6 +29,9 @@ CLAIMS = (
     "prediction_node",
     "drift_detection",
     "identification",
+    "gate",
+    "rollouts",
+    "optimise",
 )
 
 

@@ -8,6 +8,7 @@ from digital_twin.core.errors import ConfigError, unknown
 
 SIMULATORS = ("mujoco", "gazebo", "none")
 CONTROLLERS = ("script", "gait", "user", "none")
+GATES = ("off", "twin")
 RECORD = ("false", "true", "snapshots")
 MODELS = "~/.ros/digital_twin/models"  # the store of the versions of models
 
@@ -27,6 +28,7 @@ class Options:
     config: str = ""
     bag: str = ""
     controller: str = "script"
+    gate: str = "off"
     use_sim_time: bool = False
     record: str = "false"
     dashboard: bool = False
@@ -36,6 +38,7 @@ class Options:
         for what, value, allowed in (
             ("simulator", self.simulator, SIMULATORS),
             ("controller", self.controller, CONTROLLERS),
+            ("gate", self.gate, GATES),
             ("record", self.record, RECORD),
         ):
             if value not in allowed:

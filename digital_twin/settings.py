@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
 from digital_twin.core.drift.config import DriftConfig
+from digital_twin.core.gait.gate import GateConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, ForecastConfig, ForesightConfig
+from digital_twin.core.safety import SafetyConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
 from digital_twin.recording.folder import RecordingConfig
@@ -42,6 +44,7 @@ class BridgeSettings(RobotSettings):
     stamps: StampConfig = param(StampConfig)
     intake: IntakeConfig = param(IntakeConfig)
     commands: CommandGateConfig = param(CommandGateConfig)
+    safety: SafetyConfig = param(SafetyConfig)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,26 @@ class ScriptSettings(RobotSettings):
     lead_in: float = param(
         2.0, "time to go from where the robot is to the script's first pose", unit="s", low=0.1, high=60
     )
+
+
+@dataclass(frozen=True)
+class GaitSettings(RobotSettings):
+    """gait_controller"""
+
+    gait: str = param(
+        "", "path of a gait, or the name of one of the package's (config/gaits); empty: the robot config's"
+    )
+    state_timeout: float = param(
+        0.08, "without a state of the twin for so long the robot stops", unit="s", low=0.01, high=1
+    )
+    gate: str = param(
+        "off",
+        "twin: a velocity passes only when robots in the twin, who try it first, do not fall",
+        choices=("off", "twin"),
+    )
+    gate_world: str = param("", "path of an SDF world, or the name of one of the package's, to try it in; empty: level")
+    gate_patience: float = param(10.0, "for how long a verdict holds", unit="s", low=0.1, high=1000)
+    trial: GateConfig = param(GateConfig)
 
 
 @dataclass(frozen=True)
@@ -245,6 +268,7 @@ SETTINGS: dict[str, type] = {
     "virtual_camera_publisher": VirtualCameraSettings,
     "simulated_robot": SimulatedRobotSettings,
     "command_script": ScriptSettings,
+    "gait_controller": GaitSettings,
     "physics_predictor": PredictorSettings,
     "drift_monitor": DriftSettings,
     "bag_player": BagPlayerSettings,

@@ -16,7 +16,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from digital_twin.core.description import load_description
 from digital_twin.core.errors import TwinError
 from digital_twin.gazebo import BRIDGED_ROBOT, VERSIONS, bridge_for, spawn_height, world_for
-from digital_twin.options import CONTROLLERS, RECORD, SIMULATORS, Options
+from digital_twin.options import CONTROLLERS, GATES, RECORD, SIMULATORS, Options
 from digital_twin.paths import find, share
 from digital_twin.robots import Robot, load_robot
 from digital_twin.system import NodeSpec, check_parameter_file, describe
@@ -33,6 +33,7 @@ ARGUMENTS = [
     ("config", "", "ROS parameter file with settings of the nodes", None),
     ("bag", "", "recording that plays the robot (with simulator:=none)", None),
     ("controller", "script", "who moves the robot", CONTROLLERS),
+    ("gate", "off", "twin: what the gait controller is asked for is tried in the twin first", GATES),
     ("record", "false", "write a recording, or keep the last minute for snapshots", RECORD),
     ("dashboard", "true", "serve a live page for a browser", ("true", "false")),
     ("dashboard_port", "8090", "port of that page", None),
@@ -56,7 +57,7 @@ def start(context, *_):
     options = Options(
         simulator=value["simulator"], robot_description=value["robot_description"], robot_config=value["robot_config"],
         world=value["world"], namespace=value["namespace"].strip("/"), config=value["config"], bag=value["bag"],
-        controller=value["controller"], use_sim_time=value["use_sim_time"] == "true",
+        controller=value["controller"], gate=value["gate"], use_sim_time=value["use_sim_time"] == "true",
         record=value["record"], dashboard=value["dashboard"] == "true", dashboard_port=_port(value["dashboard_port"]),
     )  # fmt: skip
     if options.config:

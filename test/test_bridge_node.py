@@ -221,7 +221,7 @@ def test_commands_pass_within_limits_in_a_simulation():
     from digital_twin.robots import load_robot
 
     robot = load_robot()
-    with rig(PhysicalBridge) as r:
+    with rig(PhysicalBridge, safety__active=False) as r:
         open_bridge(r, robot)
         target = robot.joints.stand + 100.0
         r.until(
@@ -298,6 +298,25 @@ def test_a_second_source_is_refused_and_named(robot):
         r.until(
             lambda: not r.nodes[0]._gate.why_closed(time.monotonic_ns()), "one source again", action=feeding(r, robot)
         )
+
+
+def test_what_is_not_safe_is_refused_counted_and_said(robot):
+    with rig(PhysicalBridge) as r:
+        open_bridge(r, robot)
+        r.listen(DiagnosticArray, STATUS)
+        lying = imu(accel=(9.81, 0, 0))
+        r.publisher(Imu, "imu/data")
+        r.connected("imu/data")
+        r.until(lambda: r.messages["joint_commands"], "a command", action=feeding(r, robot))
+        send(r, "imu/data", lying)
+        r.messages["joint_commands"].clear()
+        r.until(
+            lambda: r.messages[STATUS] and "commands are refused: the base is tilted" in r.status(STATUS)["words"],
+            "it to be said", action=feeding(r, robot),
+        )  # fmt: skip
+        assert counts(r).rejected["virtual/joint_commands/safety_support"] > 5
+        assert r.nodes[0]._safety.refused["support"] == counts(r).rejected["virtual/joint_commands/safety_support"]
+        assert len(r.messages["joint_commands"]) <= 1, "the last that was on its way"
 
 
 def test_bad_commands_are_counted(robot):

@@ -74,7 +74,7 @@ def test_threads_change_nothing_but_the_time(forecaster):
 
 def test_members_do_not_share_what_is_varied(forecaster):
     e = Ensemble(forecaster, EnsembleConfig())
-    masses = [m.body_mass.sum() for m in e._members]
+    masses = [m.body_mass.sum() for m in e.members]
     assert np.std(masses) / np.mean(masses) == pytest.approx(0.02, rel=0.1)
     assert e.model.mj.body_mass.sum() == pytest.approx(ROBOT.model.mass)
     assert forecaster.models["contact"].mj.body_mass.sum() == pytest.approx(ROBOT.model.mass)

@@ -299,3 +299,16 @@ def test_a_base_frame_that_moves_against_the_root_is_refused():
     model = type(robot.model)(robot.description, "head")
     with pytest.raises(TwinError, match="'head' moves against the root link"):
         ForecastModel(model, robot.config, robot.joints)
+
+
+def test_the_base_of_one_robot_is_that_of_the_motion(forecaster):
+    model = forecaster.models["contact"]
+    rng = np.random.default_rng(3)
+    base = base_state(velocity=rng.normal(size=3), turning=rng.normal(size=3), rotation=exp_so3(rng.normal(size=3)))
+    state = model.start(STAND, np.zeros(N), base.position, base.rotation, base.velocity, base.angular_velocity)
+    mujoco.mj_setState(model.mj, model.data, state, STATE)
+    m = model.motion(state)
+    for mine, theirs in zip(
+        model.base(model.data), (m.position, m.rotation, m.velocity, m.angular_velocity), strict=True
+    ):
+        assert np.allclose(mine, theirs)

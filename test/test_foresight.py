@@ -104,7 +104,7 @@ def test_the_capture_point_of_a_moving_robot(forecaster):
 
 
 def test_the_robot_about_to_touch_itself(forecaster):
-    touching = SelfCollision(forecaster.models["contact"])
+    touching = SelfCollision(ROBOT.model, forecaster.models["contact"].mj, ROBOT.joints.stand)
     q = np.tile(STAND, (50, 1))
     t = np.arange(1, 51) * 0.02
     assert touching.first(t, q) == []

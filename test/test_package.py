@@ -237,6 +237,7 @@ def test_the_topic_and_service_tables_are_true(tmp_path):
     from digital_twin.nodes.command_script import CommandScript
     from digital_twin.nodes.dashboard import Dashboard
     from digital_twin.nodes.drift_monitor import DriftMonitor
+    from digital_twin.nodes.gait_controller import GaitControllerNode
     from digital_twin.nodes.physical_bridge import PhysicalBridge
     from digital_twin.nodes.physics_predictor import PhysicsPredictor
     from digital_twin.nodes.simulated_robot import SimulatedRobot
@@ -260,7 +261,7 @@ def test_the_topic_and_service_tables_are_true(tmp_path):
         own = node.get_service_names_and_types_by_node(node.get_name(), "/")
         services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
 
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript) as r:
+    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, GaitControllerNode) as r:
         for node in r.nodes:
             look(node)
     with rig(VirtualSensorPublisher, VirtualLidarPublisher) as r:

@@ -33,6 +33,7 @@ def test_which_nodes_run_for_which_robot():
     ]
     assert names() == ["simulated_robot", *twin, "command_script"]
     assert names(controller="none") == ["simulated_robot", *twin]
+    assert names(controller="gait") == ["simulated_robot", *twin, "gait_controller"]
     assert names(simulator="none") == twin, "no script moves a real robot"
     assert names(simulator="none", bag="x") == ["bag_player", *twin]
     assert names(simulator="gazebo") == [*twin, "command_script"]
@@ -113,11 +114,6 @@ def test_everybody_follows_one_time(options, sim_time):
 def test_options_that_make_no_sense(options, words):
     with pytest.raises(ConfigError, match=words):
         Options(**options)
-
-
-def test_a_controller_that_is_not_there():
-    with pytest.raises(ConfigError, match="controller 'gait' is not part of this version"):
-        describe(Options(controller="gait"))
 
 
 def test_commands_are_quoted_for_ros():

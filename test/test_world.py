@@ -1,5 +1,7 @@
 """Worlds: the shapes of an SDF stand in MuJoCo where the SDF puts them."""
 
+import importlib.util
+
 import mujoco
 import numpy as np
 import pytest
@@ -139,3 +141,74 @@ def test_fortress_gets_its_own_plugin_names():
     for name in ("physics", "user-commands", "scene-broadcaster", "imu", "forcetorque", "sensors"):
         assert f'filename="ignition-gazebo-{name}-system"' in fortress
     assert fortress.count("ignition::gazebo::systems::") == text.count("gz::sim::systems::")
+
+
+# The worlds to walk in
+
+
+def made():
+    spec = importlib.util.spec_from_file_location("make_worlds", REPOSITORY / "worlds/make_worlds.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def height_under(m, d, x, y):
+    """Of the ground at a place, and its normal."""
+    geom, normal = np.zeros(1, dtype=np.int32), np.zeros(3)
+    down = np.array([0.0, 0.0, -1.0])
+    return 3.0 - mujoco.mj_ray(m, d, np.array([x, y, 3.0]), down, None, 1, -1, geom, normal), normal
+
+
+def test_the_worlds_to_walk_in_are_those_that_the_script_writes():
+    for name, text in made().worlds().items():
+        path = REPOSITORY / f"worlds/{name}.sdf"
+        assert path.read_text() == text, "run: python worlds/make_worlds.py"
+        world = load_world(path)
+        assert world.name == name and world.skipped == ()
+        m, d = compiled(world)
+        for x in np.linspace(-0.5, 0.9, 5):
+            assert height_under(m, d, x, 0.0)[0] == pytest.approx(0.0, abs=1e-9), f"{name}: level at the start"
+
+
+def test_rough_ground_is_uneven_by_2_cm():
+    m, d = compiled(load_world(REPOSITORY / "worlds/rough.sdf"))
+    heights = [height_under(m, d, 1.15 + 0.3 * i, -1.35 + 0.3 * j)[0] for i in range(40) for j in range(10)]
+    assert min(heights) >= 0.0 and max(heights) <= 0.02 + 1e-9
+    # As of a uniform distribution from 0 to 2 cm.
+    assert np.mean(heights) == pytest.approx(0.01, abs=0.001) and np.std(heights) == pytest.approx(0.00577, abs=0.0005)
+
+
+def test_the_slope_climbs_5_degrees_without_an_edge():
+    m, d = compiled(load_world(REPOSITORY / "worlds/slope.sdf"))
+    t = np.tan(np.radians(5.0))
+    for x, height in [(1.01, 0.01 * t), (3.0, 2.0 * t), (5.99, 4.99 * t), (7.0, 5.0 * t), (9.0, 4.0 * t)]:
+        found, normal = height_under(m, d, x, 0.3)
+        assert found == pytest.approx(height, abs=1e-3), x
+        if x in (3.0, 9.0):
+            assert np.degrees(np.arccos(normal[2])) == pytest.approx(5.0, abs=0.01)
+
+
+def test_stairs_go_up_and_down_in_steps_of_4_cm():
+    m, d = compiled(load_world(REPOSITORY / "worlds/stairs.sdf"))
+    heights = [height_under(m, d, 1.3 + 0.6 * i, 0.0)[0] for i in range(10)]
+    assert np.allclose(heights, 0.04 * np.array([1, 2, 3, 4, 4, 4, 3, 2, 1, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "slides"), [("flat", False), ("low_friction", True)])
+def test_a_block_slides_by_the_worlds_friction(name, slides):
+    """Pushed with half its weight it stays where μ is 0.9 and slides where μ is 0.3, by F − μ m g."""
+    spec = mujoco.MjSpec()
+    add_world(spec, load_world(REPOSITORY / f"worlds/{name}.sdf"))
+    body = spec.worldbody.add_body(pos=[0, 0, 0.1])
+    body.add_freejoint()
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.2, 0.2, 0.1], mass=1.0)
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    m = spec.compile()
+    d = mujoco.MjData(m)
+    mujoco.mj_step(m, d, nstep=200)
+    d.xfrc_applied[1, 0] = 0.5 * 9.81
+    before = d.qvel[0]
+    mujoco.mj_step(m, d, nstep=500)
+    gained = d.qvel[0] - before
+    assert gained == pytest.approx(0.2 * 9.81 * 1.0, rel=0.05) if slides else abs(gained) < 0.02

@@ -34,7 +34,7 @@ def fusion_study(config: str, plot: str = "") -> None:
     c = build(StudyConfig, load_yaml(path, "fusion study"), str(path))
     check(c)
     if plot:
-        _can_draw(plot)
+        can_draw(plot)
     robot = load_robot(c.robot_description, c.robot_config)
     specs, problems = robot_sensors(robot.description.tree(), robot.config, lambda n: find(n, "config/sensors"))
     sources, more = shared_errors(robot.config, specs)
@@ -74,7 +74,8 @@ def _consistency(results: list[SetResult]) -> Table:
     return table
 
 
-def _can_draw(plot: str) -> None:
+def can_draw(plot: str) -> None:
+    """Raises TwinError when a plot cannot be drawn there."""
     try:
         import matplotlib as mpl
     except ImportError as e:

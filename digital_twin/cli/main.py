@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from digital_twin import __version__
+from digital_twin.cli.gait_tools import GAIT_TOOLS, add_gait_tools, run_gait_tools
 from digital_twin.cli.page_arguments import add_dashboard, run_with_page, wants_dashboard
 from digital_twin.cli.recordings import add_recordings, run_recordings
 from digital_twin.cli.terminal import Ending, ctrl_c_is_ours
 from digital_twin.core.errors import TwinError
-from digital_twin.options import CONTROLLERS, MODELS, RECORD, Options
+from digital_twin.options import CONTROLLERS, GATES, MODELS, RECORD, Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sensor_commands(commands)
     add_recordings(commands)
     _add_models(commands)
+    add_gait_tools(commands)
     return p
 
 
@@ -95,6 +97,8 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--controller", choices=CONTROLLERS, default="script", help="who moves the robot (default: script)"
     )
+    run.add_argument("--gate", choices=GATES, default="off",
+                     help="twin: what the gait controller is asked for is tried in the twin first (default: off)")  # fmt: skip
     run.add_argument("--record", choices=RECORD, default="false", nargs="?", const="true",
                      help="write a recording; snapshots: only keep the last minute in memory")  # fmt: skip
     add_dashboard(run)
@@ -138,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_models(a)
         if a.command == "run":
             return _run(a)
+        if a.command in GAIT_TOOLS:
+            return run_gait_tools(a)
         return run_recordings(a)
     except TwinError as e:
         print(f"digital-twin: {e}", file=sys.stderr)
@@ -154,7 +160,7 @@ def _run(a: argparse.Namespace) -> int:
         options = Options(
             simulator=a.simulator or ("none" if a.bag else "mujoco"), robot_description=a.robot_description,
             robot_config=a.robot_config, world=a.world, namespace=a.namespace, config=a.config, bag=a.bag,
-            controller=a.controller, record=a.record, dashboard=wants_dashboard(a),
+            controller=a.controller, gate=a.gate, record=a.record, dashboard=wants_dashboard(a),
             dashboard_port=a.dashboard_port,
         )  # fmt: skip
         run_with_page(options, ending, duration=a.duration, headless=a.headless, report=a.report)

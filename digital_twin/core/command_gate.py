@@ -6,6 +6,7 @@ no faster than the joints may, and asks for no more torque than the motors have.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +114,14 @@ class CommandGate:
 
     # Commands
 
-    def accept(self, index: Index, q: Array, qd: Array | None, effort: Array | None, now_ns: int) -> Command | str:
-        """A command of the source for some joints (k,). Returns what to send, or the reason to refuse it."""
+    def accept(
+        self, index: Index, q: Array, qd: Array | None, effort: Array | None, now_ns: int,
+        veto: Callable[[Command], str] | None = None,
+    ) -> Command | str:  # fmt: skip
+        """A command of the source for some joints (k,). Returns what to send, or the reason to refuse it.
+
+        veto: looks at the command as it would go down, within limits; a reason of its own refuses it.
+        """
         for x in (q, qd, effort):
             if x is not None and not np.isfinite(x).all():
                 return "non_finite"
@@ -129,9 +136,17 @@ class CommandGate:
         reach = m.max_velocity[index] * (self.config.speed_scale * dt) if dt else 0.0
         # The speed limit comes last: a joint found outside its range is led back into it, not thrown.
         target = np.clip(q, m.lower[index], m.upper[index])
-        self._q[index], self._used[index] = np.clip(target, start - reach, start + reach), True
-        self._qd[index] = 0.0 if qd is None else np.clip(qd, -m.max_velocity[index], m.max_velocity[index])
-        self._effort[index] = 0.0 if effort is None else np.clip(effort, -m.max_effort[index], m.max_effort[index])
+        zero = np.zeros(len(index))
+        limited = Command(
+            index,
+            np.clip(target, start - reach, start + reach),
+            zero if qd is None else np.clip(qd, -m.max_velocity[index], m.max_velocity[index]),
+            zero if effort is None else np.clip(effort, -m.max_effort[index], m.max_effort[index]),
+        )
+        if veto is not None and (reason := veto(limited)):
+            return reason
+        self._q[index], self._used[index] = limited.q, True
+        self._qd[index], self._effort[index] = limited.qd, limited.effort
         self._sent_ns, self._limp = now_ns, False
         return self._all()
 

@@ -6,7 +6,9 @@ Points of a Sobol sequence (scipy.stats.qmc) stand for both, the same ones in ea
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mujoco
 import numpy as np
@@ -60,17 +62,30 @@ class Spread:
 
 
 class Ensemble:
-    """Rolls a forecaster's `contact` model out with variations of state and model."""
+    """Rolls a forecaster's `contact` model out with variations of state and model.
 
-    def __init__(self, forecaster: Forecaster, config: EnsembleConfig, world: World | None = None) -> None:
+    Attributes:
+        model: the nominal one; members: those that differ from it.
+    """
+
+    def __init__(
+        self, forecaster: Forecaster, config: EnsembleConfig, world: World | None = None,
+        alter: Callable[[mujoco.MjSpec], None] | None = None,
+    ) -> None:  # fmt: skip
+        """`alter`: as of ForecastModel, besides what the forecaster does."""
         self.forecaster, self.config = forecaster, config
         nominal = forecaster.models["contact"]
         self.model = ForecastModel(
-            nominal.model, nominal.robot, nominal.joints, world, config.timestep, forecaster.prepare
+            nominal.model,
+            nominal.robot,
+            nominal.joints,
+            world,
+            config.timestep,
+            partial(forecaster.prepare, alter=alter),
         )
         points = qmc.Sobol(len(_MODEL) + _STATE, seed=config.seed).random(config.size)
         self._points = _whitened(ndtri(np.clip(points, 1e-4, 1 - 1e-4)))
-        self._members = [self._vary(copy.copy(self.model.mj), p) for p in self._points[:, : len(_MODEL)]]
+        self.members = [self._vary(copy.copy(self.model.mj), p) for p in self._points[:, : len(_MODEL)]]
         self._data = [mujoco.MjData(self.model.mj) for _ in range(config.threads)]
 
     def _vary(self, m: mujoco.MjModel, point: Array) -> mujoco.MjModel:
@@ -100,11 +115,11 @@ class Ensemble:
         horizon = horizon or f.config.horizon
         steps, every = round(horizon / h), max(1, round(f.config.resolution / h))
         at = np.arange(every, steps + 1, every)
-        starts = self._starts(q, qd, base)
+        starts = self.starts(q, qd, base)
         each = np.asarray(np.arange(steps) * h, dtype=np.float64)
         times = np.asarray(at * h, dtype=np.float64)
         set_points, _ = plan.sample(stamp_ns, each, q)
-        states, _ = rollout.rollout(self._members, self._data, starts, interleave(set_points)[None])
+        states, _ = rollout.rollout(self.members, self._data, starts, interleave(set_points)[None])
         states = states[:, at - 1]
         broken = ~np.isfinite(states).all(axis=(1, 2))
         if broken.any():
@@ -117,8 +132,8 @@ class Ensemble:
         )  # fmt: skip
         return Spread(stamp_ns, times, motion)
 
-    def _starts(self, q: Array, qd: Array, base: BaseState) -> Array:
-        """The states to start from (members, size); sets each member's gravity."""
+    def starts(self, q: Array, qd: Array, base: BaseState) -> Array:
+        """The states to start from (members, size), as of `forecast`; sets each member's gravity."""
         f = self.forecaster
         A = f.ground.frame()
         down = f.ground.gravity(base, f.config.slope)
@@ -126,7 +141,7 @@ class Ensemble:
         twist = points[:, 2:] @ _root(base.twist_covariance).T
         tilt = np.sqrt(np.diag(base.covariance)[3:5].clip(0.0)).clip(0.0, 0.02)
         starts = np.empty((self.config.size, self.model.size))
-        for i, (p, member) in enumerate(zip(points, self._members, strict=True)):
+        for i, (p, member) in enumerate(zip(points, self.members, strict=True)):
             # What of the attitude is not known turns gravity, not the soles, which lie on the ground.
             member.opt.gravity[:] = GRAVITY * (exp_so3([tilt[0] * p[0], tilt[1] * p[1], 0.0]) @ down)
             starts[i] = self.model.start(

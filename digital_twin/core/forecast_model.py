@@ -190,6 +190,15 @@ class ForecastModel:
             R @ self._base_turn, velocity, omega @ self._base_turn,
         )  # fmt: skip
 
+    def base(self, d: mujoco.MjData) -> tuple[Array, Array, Array, Array]:
+        """The base frame of one simulated robot, as of `motion`: position, rotation, velocity, angular velocity."""
+        qpos, qvel, at, v = d.qpos, d.qvel, self._pos, self._vel
+        R = matrix_from_quat(qpos[[at + 4, at + 5, at + 6, at + 3]])
+        omega = qvel[v + 3 : v + 6]
+        offset = R @ self._base_at
+        velocity = qvel[v : v + 3] + cross(R @ omega, offset)
+        return qpos[at : at + 3] + offset, R @ self._base_turn, velocity, omega @ self._base_turn
+
     def com_acceleration(self, state: Array, controls: Array) -> Array:
         """Of the centre of mass [m/s²] (3,) in a state (size,) under controls (nu,)."""
         m, d = self.mj, self.data

@@ -18,6 +18,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.balance import capture_point, zero_moment_point
 from digital_twin.core.forecast_model import ForecastModel, Motion
 from digital_twin.core.forecaster import Forecast
+from digital_twin.core.model import RobotModel
 from digital_twin.core.prediction_config import ForesightConfig
 from digital_twin.core.scene import SHAPE_GROUP
 
@@ -158,15 +159,16 @@ def inside(point: Array, corners: Array) -> float:
 class SelfCollision:
     """Which links of the robot touch each other in a configuration, other than neighbours and those that always do."""
 
-    def __init__(self, model: ForecastModel) -> None:
-        robot, m = model.model, copy.copy(model.mj)
+    def __init__(self, robot: RobotModel, scene: mujoco.MjModel, stand: Array) -> None:
+        """scene: the robot compiled with its shapes (core/scene.py). stand (n,) [rad]: what touches there always does."""
+        m = copy.copy(scene)
         own = (m.geom_group == SHAPE_GROUP) & (m.geom_bodyid > 0)
         m.geom_contype[:], m.geom_conaffinity[:] = own, own
         m.body_contype[:], m.body_conaffinity[:] = 1, 1  # what MuJoCo looks at first
         m.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
         self._mj, self._data, self._robot = m, mujoco.MjData(m), robot
         self._always: set[tuple[int, int]] = set()
-        self._always = {pair for q in (model.joints.stand, np.zeros(robot.n)) for pair in self._touching(q)}
+        self._always = {pair for q in (stand, np.zeros(robot.n)) for pair in self._touching(q)}
 
     def _touching(self, q: Array) -> set[tuple[int, int]]:
         m, d = self._mj, self._data
@@ -182,6 +184,13 @@ class SelfCollision:
         parent = self._mj.body_parentid
         return bool(parent[parent[a]] == b or parent[parent[b]] == a)
 
+    def touching(self, q: Array) -> list[str]:
+        """Pairs of links that touch at joint positions q (n,) [rad], in words."""
+        return [self._words(pair) for pair in sorted(self._touching(q))]
+
+    def _words(self, pair: tuple[int, int]) -> str:
+        return " and ".join(str(self._mj.body(i).name) for i in pair)
+
     def first(self, times: Array, q: Array, every: int = 5) -> list[Warning]:
         """Along joint positions (k, n) at times [s] (k,), looking at each `every`th: pairs that touch, when first."""
         if self._touching(q[0]):
@@ -190,5 +199,4 @@ class SelfCollision:
         for t, at in zip(times[::every], q[::every], strict=True):
             for pair in self._touching(at):
                 found.setdefault(pair, float(t))
-        names = [str(self._mj.body(i).name) for i in range(self._mj.nbody)]
-        return [Warning("self_collision", f"{names[a]} and {names[b]}", t, 1.0) for (a, b), t in found.items()]
+        return [Warning("self_collision", self._words(pair), t, 1.0) for pair, t in found.items()]

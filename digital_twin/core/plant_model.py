@@ -37,12 +37,12 @@ def build_plant(
     """The plant in a world, or on a bare floor."""
     spec = SceneBuilder(model, robot, joints).build(world, config.timestep, config.motor_delay)
     m = compile_spec(spec, model.description.source)
-    _differ(m, model, config)
+    differ(m, model, config)
     return m
 
 
-def _differ(m: mujoco.MjModel, model: RobotModel, c: PlantConfig) -> None:
-    """Draw this robot's differences from its description."""
+def differ(m: mujoco.MjModel, model: RobotModel, c: PlantConfig) -> None:
+    """Draw a robot's differences from its description, in place."""
     rng = np.random.default_rng([c.seed, 0])
     mass = np.exp(c.mass_spread * rng.standard_normal(m.nbody))
     m.body_mass *= mass

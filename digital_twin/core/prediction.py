@@ -59,7 +59,7 @@ class Prediction:
         self._observed_ns = 0
         self._watch = FallWatch(foresight)
         self._balance = Balance(self._contact)
-        self._touching = SelfCollision(self._contact)
+        self._touching = SelfCollision(model, self._contact.mj, joints.stand)
         self._stand = self._contact.stand_height
         self._soles = model.kinematics([f.frame for f in robot.feet])
         self.capture_margin = self.zmp_margin = math.nan

@@ -88,6 +88,7 @@ class RobotConfig:
     motors: dict[str, dict[str, Any]] = param({}, "joint name or pattern: keys of a motor")
     battery: BatteryConfig = param(BatteryConfig, "what feeds the motors")
     contacts: dict[str, dict[str, Any]] = param({}, "geometry, link or world/… or pattern: keys of a contact")
+    gait: dict[str, Any] = param({}, "keys of the gait that this robot walks by unless told otherwise")
 
     def joint(self, name: str, where: str = "robot config") -> JointConfig:
         """The settings of one joint, all matching patterns applied in the file's order."""

@@ -1,7 +1,8 @@
 """physical_bridge: is this data fit to use, and may this command go down?
 
 Reads the robot's topics, checks and calibrates every message, and passes what is good on under physical/…, stamps
-unchanged. Takes virtual/joint_commands down to joint_commands within limits, through a gate.
+unchanged. Takes virtual/joint_commands down to joint_commands within limits, through a gate, unless the safety monitor
+refuses them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from digital_twin.core.command_gate import Command, CommandGate
 from digital_twin.core.intake import JointIntakeResult
+from digital_twin.core.safety import SafetyMonitor
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.commands import CommandWriter
@@ -41,7 +43,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         self._arrivals: deque[tuple[int, int]] = deque(maxlen=4096)
         self._arrivals_out = self.create_publisher(Int64MultiArray, "twin/arrivals", INTERNAL)
         self._open_commands()
-        self._intake = IntakeTopics(self, self._robot, self._arrived)
+        self._intake = IntakeTopics(self, self._robot, self._arrived, self._safety)
         if s.wait_for_recorder:
             self.waiting, self._patient_until = True, self.steady_ns + round(PATIENCE * 1e9)
             self.create_subscription(DiagnosticArray, "twin/recorder_status", self._recorder_said, INTERNAL)
@@ -63,6 +65,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
     def _open_commands(self) -> None:
         s = self.settings
         self._gate = CommandGate(self._robot.model, s.commands)
+        self._safety = SafetyMonitor(self._robot.model, self._robot.config, self._robot.joints, s.safety)
         self._write = CommandWriter(self, self._robot, s.command_output, s.command_joints)
         codec = JointStateCodec(JointState)
         index_of = self._robot.model.joint_index
@@ -79,7 +82,7 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
             q, qd, effort = (None if not len(x) else x[known] for x in (m.position, m.velocity, m.effort))
             if q is None or not len(index):
                 return None
-            result = self._gate.accept(index, q, qd, effort, self.steady_ns)
+            result = self._gate.accept(index, q, qd, effort, self.steady_ns, self._veto)
             if isinstance(result, str):
                 return self.tally.reject("virtual/joint_commands", result)
             return self._write(m.stamp_ns, result)
@@ -88,6 +91,12 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
         self.listen(DiagnosticArray, "twin/sync_status", lambda _: self._gate.twin_alive(self.steady_ns), INTERNAL)
         self.serve(Trigger, "~/emergency_stop", self._emergency_stop)
         self.serve(SetBool, "~/enable_commands", self._enable_commands)
+
+    def _veto(self, command: Command) -> str:
+        kind = self._safety.check(command, self.steady_ns)
+        if kind:
+            self.say_once("warning", f"command refused: {self._safety.words}", 2.0)
+        return f"safety_{kind}" if kind else ""
 
     def _send(self, command: Command | None) -> None:
         if command is not None:
@@ -128,6 +137,8 @@ class PhysicalBridge(TwinNode[BridgeSettings]):
             values[f"late/{topic}"] = guard.late
             values[f"clock_steps/{topic}"] = guard.clock_steps
         words = [closed] if self._gate.stopped else []
+        if self._safety.words:
+            words.append(f"commands are refused: {self._safety.words}")
         if self._intake.guards and not self._robot.config.imus:
             words.append("no IMU in the robot config")
         return (2 if self._gate.stopped else 1 if words else 0), "; ".join(words), values

@@ -13,6 +13,7 @@ from sensor_msgs.msg import Imu, JointState, LaserScan
 from digital_twin.core.arrays import Array
 from digital_twin.core.intake import ImuIntake, JointIntake, JointIntakeResult, check_pose, check_wrench
 from digital_twin.core.rotation import matrix_from_quat, quat_from_matrix
+from digital_twin.core.safety import SafetyMonitor
 from digital_twin.core.stamps import StampGuard
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
@@ -22,25 +23,27 @@ from digital_twin.settings import BridgeSettings
 
 
 class IntakeTopics:
-    """Subscribes, checks, forwards. `on_joints(stamp, arrival, joints)` [ns] is told of each joint message that passed.
+    """Subscribes, checks, forwards. `on_joints(stamp, arrival, joints)` [ns] is told of each joint message that passed,
+    `safety` of what joints, the first IMU and the feet say.
 
     Attributes:
         guards: by topic, what judges its stamps.
     """
 
     def __init__(
-        self, node: TwinNode[BridgeSettings], robot: Robot, on_joints: Callable[[int, int, JointIntakeResult], None]
-    ) -> None:
-        self._node, self._robot, self._on_joints = node, robot, on_joints
+        self, node: TwinNode[BridgeSettings], robot: Robot, on_joints: Callable[[int, int, JointIntakeResult], None],
+        safety: SafetyMonitor,
+    ) -> None:  # fmt: skip
+        self._node, self._robot, self._on_joints, self._safety = node, robot, on_joints, safety
         self._settings = node.settings
         self.guards: dict[str, StampGuard] = {}
         self._read_joints()
         for i, imu in enumerate(robot.config.imus):
-            self._read_imu(imu.topic, ImuIntake(robot.config, i, self._settings.intake))
+            self._read_imu(imu.topic, ImuIntake(robot.config, i, self._settings.intake), watched=i == 0)
         wrench = DoublesCodec(WrenchStamped, 6)
-        for foot in robot.config.feet:
+        for i, foot in enumerate(robot.config.feet):
             if foot.wrench_topic:
-                self._read_foot(foot.wrench_topic, foot.wrench_sign, wrench)
+                self._read_foot(i, foot.wrench_topic, foot.wrench_sign, wrench)
         self._read_pose(PoseWithCovarianceStamped, "external_pose", DoublesCodec(PoseWithCovarianceStamped, 43))
         self._read_pose(Odometry, "odom", DoublesCodec(Odometry, 85, child_frame=True))
         self._read_scan()
@@ -85,12 +88,13 @@ class IntakeTopics:
                     writers[key] = codec.writer(tuple(names[i] for i in result.index))
                 data = writers[key].write(m.stamp_ns, result.q, result.qd, result.effort)
             publish(data)
+            self._safety.measured(result.index, result.q, result.qd)
             self._on_joints(m.stamp_ns, self._node.arrival_ns, result)
             self._node.loop.add((self._node.stopwatch_ns() - start) / 1e6)
 
         self._node.listen(JointState, "joint_states", receive, SENSOR_IN)
 
-    def _read_imu(self, topic: str, intake: ImuIntake) -> None:
+    def _read_imu(self, topic: str, intake: ImuIntake, watched: bool) -> None:
         codec = DoublesCodec(Imu, 37)
         publish = self._node.talk(Imu, f"physical/{topic}", INTERNAL)
         writers: dict[str, Any] = {}
@@ -112,10 +116,12 @@ class IntakeTopics:
                     writers[m.frame] = codec.writer(m.frame)
                 data = writers[m.frame].write(m.stamp_ns, values)
             publish(data)
+            if watched:
+                self._safety.imu(self._node.steady_ns, *result)
 
         self._node.listen(Imu, topic, receive, SENSOR_IN)
 
-    def _read_foot(self, topic: str, sign: float, codec: DoublesCodec) -> None:
+    def _read_foot(self, i: int, topic: str, sign: float, codec: DoublesCodec) -> None:
         publish = self._node.talk(WrenchStamped, f"physical/{topic}", INTERNAL)
 
         def receive(data: bytes) -> None:
@@ -127,6 +133,7 @@ class IntakeTopics:
                 self._node.tally.reject(topic, reason)
                 return
             publish(data if sign > 0 else codec.writer(m.frame).write(m.stamp_ns, -m.values))
+            self._safety.foot(i, self._node.steady_ns, sign * float(m.values[2]))
 
         self._node.listen(WrenchStamped, topic, receive, SENSOR_IN)
 

@@ -1,0 +1,76 @@
+"""The gate in a process of its own, so that trying a command delays no command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+
+from digital_twin.core.errors import TwinError, one_line
+from digital_twin.core.gait.gait_config import Gait
+from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict
+from digital_twin.core.gait.try_first import Asked
+from digital_twin.core.synchronizer import VirtualState
+from digital_twin.gait_runs import terrain
+from digital_twin.parallel import begin_worker, do_task, single_threaded
+from digital_twin.robots import load_robot
+
+
+class _Gate:
+    def __init__(
+        self, description: str, robot_config: str, gait: Gait, config: GateConfig, world: str, nice: int
+    ) -> None:
+        with contextlib.suppress(OSError):
+            os.nice(nice)
+        robot = load_robot(description, robot_config)
+        around = terrain(world) if world else None
+        self._gate = TwinGate(robot.model, robot.config, robot.joints, gait, config, around)
+
+    def __call__(self, task: tuple[VirtualState, Asked, object]) -> Verdict:
+        state, velocity, snapshot = task
+        self._gate.observe(state)
+        return self._gate.try_velocity(state, velocity, snapshot)
+
+
+class GateWorker:
+    """Trials (core/gait/try_first.py) of one robot."""
+
+    def __init__(
+        self, robot_description: str, robot_config: str, gait: Gait, config: GateConfig,
+        now: Callable[[], tuple[VirtualState | None, object]], world: str = "", nice: int = 5,
+    ) -> None:  # fmt: skip
+        """now: the state to try from and the controller's snapshot. world: name or path; empty: a level floor.
+        nice: how far the process yields.
+        """
+        single_threaded()
+        arguments = (robot_description, robot_config, gait, config, world, nice)
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), begin_worker, (_Gate, arguments))
+        self._pending: Future[Verdict] | None = None
+        self._pool.submit(os.getpid)  # starts the process and compiles the models, before anything is asked
+        self._now = now
+
+    def begin(self, velocity: Asked) -> None:
+        """Try a velocity from where the robot is now."""
+        state, snapshot = self._now()
+        if state is None:
+            raise TwinError("nothing can be tried before the twin has a state")
+        self._pending = self._pool.submit(do_task, (state, velocity, snapshot))
+
+    def done(self) -> Verdict | None:
+        """The verdict, when there is one. A trial that fails is a verdict against the command."""
+        if self._pending is None or not self._pending.done():
+            return None
+        pending, self._pending = self._pending, None
+        error = pending.exception()
+        if error is not None:
+            return Verdict(False, 1.0, 0, float("inf"), f"it could not be tried: {one_line(error)}")
+        return pending.result()
+
+    def close(self) -> None:
+        """End the process."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()

@@ -1,0 +1,181 @@
+"""The gate: what would fall is refused with a reason, what would not passes, and stopping always does."""
+
+import dataclasses
+import math
+from multiprocessing import active_children
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_forecaster import base_state
+
+from digital_twin.core.gait.controller import GaitController
+from digital_twin.core.gait.gait_config import Gait
+from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict
+from digital_twin.core.gait.try_first import STOP, TryFirst
+from digital_twin.core.synchronizer import VirtualState
+from digital_twin.gate_worker import GateWorker
+
+S = 1_000_000_000
+FEW = GateConfig(members=3, horizon=1.2, limit=0.5)
+
+
+def standing(robot, **motion):
+    n = robot.model.n
+    base = base_state(**motion)
+    return VirtualState(base.stamp_ns, robot.joints.stand.copy(), np.zeros(n), np.zeros(n), np.full(n, np.nan), base)
+
+
+@pytest.fixture(scope="module")
+def gate(robot):
+    return TwinGate(robot.model, robot.config, robot.joints, Gait(), FEW)
+
+
+def test_standing_and_a_slow_walk_pass(gate, robot):
+    for velocity in (STOP, (0.2, 0.0, 0.0)):
+        v = gate.try_velocity(standing(robot), velocity)
+        assert v.passes and v.words == "" and v.chance == 0.0 and v.first == math.inf
+        assert v.tried < 3, "two of three that stand decide it"
+
+
+def test_a_robot_that_topples_is_refused_with_the_reason(gate, robot):
+    for velocity, whereto in (((1.6, 0, 0), "forwards"), ((-1.6, 0, 0), "backwards"), ((0, 1.6, 0), "to the left")):
+        v = gate.try_velocity(standing(robot, velocity=velocity), (0.3, 0.0, 0.0))
+        assert not v.passes and v.chance >= 0.5 and 0.1 < v.first < 1.2
+        assert "robots in the twin fall within 1.2 s" in v.words and "0.30 m/s ahead" in v.words and whereto in v.words
+
+
+def test_the_same_question_has_the_same_answer(gate, robot):
+    ask = standing(robot, velocity=(0.75, 0, 0))
+    first, second = (gate.try_velocity(ask, (0.4, 0.0, 0.0)) for _ in range(2))
+    assert first == second
+
+
+def test_it_begins_in_mid_step(gate, robot):
+    """With the snapshot of a controller that walks the rollout goes on walking; the snapshot itself stays as it was."""
+    controller = GaitController(robot.model, robot.config, robot.joints, Gait())
+    loads = np.zeros((2, 6))
+    loads[:, 2] = 264.0
+    state = standing(robot)
+    controller.request(0.3, 0.0, 0.0)
+    for k in range(60):
+        state = dataclasses.replace(state, stamp_ns=k * 5_000_000)
+        controller.step(state, loads)
+    assert controller.phase == "walk"
+    snapshot = controller.snapshot()
+    before = repr(snapshot)
+    assert gate.try_velocity(state, (0.2, 0.0, 0.0), snapshot).tried >= 2
+    assert repr(snapshot) == before
+
+
+def test_a_gait_can_be_tried(gate, robot):
+    v = gate.try_velocity(standing(robot), (0.2, 0.0, 0.0), gait=dataclasses.replace(Gait(), step_time=0.6))
+    assert v.passes
+
+
+# What passes meanwhile
+
+
+class Slow:
+    """A trial that takes until it is told."""
+
+    def __init__(self):
+        self.asked, self.verdict = [], None
+
+    def begin(self, velocity):
+        self.asked.append(velocity)
+
+    def done(self):
+        verdict, self.verdict = self.verdict, None
+        return verdict
+
+
+GOOD, BAD = Verdict(True, 0.0, 8, math.inf, ""), Verdict(False, 1.0, 2, 1.0, "it falls")
+
+
+def test_meanwhile_the_robot_goes_on_as_allowed():
+    trials = Slow()
+    t = TryFirst(trials, patience=5.0)
+    assert t.ask((0.5, 0, 0), 0) == (STOP, "the twin tries it first")
+    assert t.ask((0.51, 0, 0), S) == (STOP, "the twin tries it first") and trials.asked == [(0.5, 0, 0)]
+    trials.verdict = GOOD
+    assert t.ask((0.5, 0, 0), 2 * S) == ((0.5, 0, 0), "")
+    assert t.ask((0.9, 0, 0), 3 * S).velocity == (0.5, 0, 0)
+    trials.verdict = BAD
+    assert t.ask((0.9, 0, 0), 4 * S) == ((0.5, 0, 0), "refused: it falls")
+    assert t.ask(STOP, 5 * S) == (STOP, "") and len(trials.asked) == 2
+    assert t.ask((0.9, 0, 0), 6 * S).words == "refused: it falls", "remembered"
+    assert t.ask((0.9, 0, 0), 10 * S).words == "the twin tries it first", "but not for ever"
+    assert (t.passed, t.refused) == (1, 1)
+
+
+velocities = st.tuples(st.floats(-2, 2), st.floats(-1, 1), st.floats(-2, 2))
+
+
+@given(st.lists(st.tuples(velocities, st.sampled_from([None, GOOD, BAD])), max_size=30))
+def test_nothing_passes_that_was_not_tried_and_found_good(steps):
+    trials = Slow()
+    t = TryFirst(trials)
+    good = [STOP]
+    for k, (velocity, verdict) in enumerate(steps):
+        if verdict is not None and t._trying is not None:
+            trials.verdict = verdict
+            if verdict.passes:
+                good.append(trials.asked[-1])
+        answer = t.ask(velocity, k * S // 10)
+        near = [g for g in good if np.all(np.abs(np.subtract(g, answer.velocity)) <= [0.1, 0.06, 0.16])]
+        assert near, "at most twice the tolerance from what was tried"
+        assert (answer.words == "") == (answer.velocity == velocity) or answer.velocity == velocity
+
+
+def test_a_process_of_its_own(robot):
+    worker = GateWorker("", "", Gait(), dataclasses.replace(FEW, members=2), lambda: (standing(robot), None))
+    try:
+        t = TryFirst(worker)
+        answer = t.ask((0.2, 0.0, 0.0), 0)
+        assert answer == (STOP, "the twin tries it first")
+        worker._pending.result(timeout=60)
+        assert t.ask((0.2, 0.0, 0.0), S) == ((0.2, 0.0, 0.0), "")
+    finally:
+        worker.close()
+    for process in active_children():
+        process.join(10)
+        assert not process.is_alive()
+
+
+def test_the_node_walks_only_what_passes(robot):
+    """A velocity waits for its trial, in words; what is refused is counted and said; what passes is walked."""
+    from geometry_msgs.msg import Twist
+    from ros_rig import rig
+
+    from digital_twin.nodes.gait_controller import GaitControllerNode
+
+    def asked(node):
+        return tuple(node.controller._m.asked)
+
+    with rig(GaitControllerNode, gate="twin", trial__members=2) as r:
+        node, trials = r.nodes[0], Slow()
+        assert node._worker is not None
+        node._state, node._stamp_ns, node._gate = standing(robot), 1, TryFirst(trials)
+        node._watch = lambda: None
+        ahead = Twist()
+        ahead.linear.x = 0.3
+        r.publisher(Twist, "cmd_vel")
+        r.connected("cmd_vel")
+
+        def send():
+            r.publisher(Twist, "cmd_vel").publish(ahead)
+
+        r.until(lambda: trials.asked, "a trial", action=send)
+        assert asked(node) == STOP and "the twin tries it first" in node.status()[1]
+        trials.verdict = GOOD
+        r.until(lambda: asked(node) == (0.3, 0.0, 0.0), "it to pass", action=send)
+        ahead.linear.x = 0.9
+        r.until(lambda: len(trials.asked) == 2, "another trial", action=send)
+        trials.verdict = BAD
+        r.until(lambda: "refused: it falls" in node.status()[1], "the reason", action=send)
+        assert asked(node) == (0.3, 0.0, 0.0) and node.tally.rejected["cmd_vel/refused_by_the_gate"] > 0
+        ahead.linear.x = float("nan")
+        r.until(lambda: asked(node) == STOP, "what is no velocity to stop it", action=send)
+    assert not active_children()
