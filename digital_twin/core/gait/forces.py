@@ -56,7 +56,7 @@ def share_wrench(
 def clip_wrench(wrench: Array, R: Array, polygon: Array, margin: float) -> Array:
     """The nearest wrench (6,) that a sole with attitude R can bear: pushed only, no slip, its centre of pressure inside.
 
-    polygon: corners about the point of the wrench (k, 2); a rectangle is made of it.
+    polygon: corners about the point of the wrench (k, 2); a rectangle is made of it, smaller by a share `margin`.
     """
     f, t = R.T @ wrench[:3], R.T @ wrench[3:]
     load = max(float(f[2]), LEAST_LOAD)
@@ -64,7 +64,7 @@ def clip_wrench(wrench: Array, R: Array, polygon: Array, margin: float) -> Array
     tangential = float(np.hypot(f[0], f[1]))
     if tangential > FRICTION * load:
         f[:2] *= FRICTION * load / tangential
-    low, high = polygon.min(axis=0) + margin, polygon.max(axis=0) - margin
+    low, high = (1.0 - margin) * polygon.min(axis=0), (1.0 - margin) * polygon.max(axis=0)
     t[0] = min(max(float(t[0]), low[1] * load), high[1] * load)
     t[1] = min(max(float(t[1]), -high[0] * load), -low[0] * load)
     twist = FRICTION * TWIST_ARM * load

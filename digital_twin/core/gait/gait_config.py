@@ -24,7 +24,8 @@ class BalanceGains:
     servo: float = param(
         0.3, "share of the servos' stiffness that the legs keep about the planned posture", low=0, high=1
     )
-    margin: float = param(0.014, "kept between the centre of pressure and a sole's edge", unit="m", low=0, high=0.05)
+    margin: float = param(0.25, "share of a sole's half length and width that the centre of pressure keeps from its edges",
+                          low=0, high=0.8)  # fmt: skip
     adjust: float = param(1.0, "share of the capture point's expected error by which a step is moved", low=0, high=1.5)
     hip: float = param(1.0, "share of what soles cannot answer that the trunk's turning does", low=0, high=2)
 

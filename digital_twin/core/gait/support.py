@@ -9,8 +9,9 @@ from digital_twin.core.arrays import Array
 
 
 def sole_corners(point: complex, yaw: float, polygon: Array, margin: float) -> list[complex]:
-    """Corners of a rectangle about a sole's middle, in odom, `margin` [m] inside of the polygon's (k, 2) extent."""
-    (x0, y0), (x1, y1) = (polygon.min(axis=0) + margin).tolist(), (polygon.max(axis=0) - margin).tolist()
+    """Corners of a rectangle about a sole's middle, in odom: the extent of a polygon (k, 2), less a share `margin`."""
+    keep = 1.0 - margin
+    (x0, y0), (x1, y1) = (keep * polygon.min(axis=0)).tolist(), (keep * polygon.max(axis=0)).tolist()
     turn = cmath.rect(1.0, yaw)
     return [point + turn * complex(x, y) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
 

@@ -36,6 +36,7 @@ QUICKEST_STEP = 0.33  # [s]
 QUICKEST = 0.2  # [s] that a foot is in the air at least
 FOOT_PUSH = 30.0  # [m/s²] that a swinging foot's path may be bent with
 HURRY = 0.2  # [m/s] that a foothold's miss must shrink by for each second that the foot lands earlier
+MOST_TWIST = 0.1  # [rad] by which one step makes good what standing feet twisted
 YIELD = 0.7
 MOST_BEYOND = 0.05  # [m] outside of the soles, that the trunk's turning may stand for
 NEAR = 0.01  # [m] by which a foothold may miss what would be best
@@ -50,6 +51,7 @@ class Steps:
     stamp_ns: int = -1
     walking: bool = False
     velocity: Velocity = Velocity(0.0, 0.0, 0.0)
+    heading: float = 0.0  # of the foot that lands next [rad]
     stance: int = RIGHT
     start_ns: int = 0
     double: float = START
@@ -176,15 +178,24 @@ class Walker:
             self._begin(stamp_ns, RIGHT if to_left else LEFT, START, middle, asked)
         return Plan((True, True), s.pressed, corners, yaw, ground, beyond=s.beyond)
 
+    def _turning(self, stance: Foothold) -> Velocity:
+        """The velocity, turning so that the next foot has the heading: standing feet twist on the ground."""
+        v, time = self.memory.velocity, self._time()
+        off = math.remainder(self.memory.heading - stance.yaw, math.tau) - v.turn * time
+        return v._replace(turn=v.turn + min(max(off, -MOST_TWIST), MOST_TWIST) / time)
+
     def _begin(self, stamp_ns: int, stance: int, double: float | None, before: complex, asked: Velocity) -> None:
         """A step begins: from now on the weight goes onto `stance`."""
         s = self.memory
+        if not s.walking:
+            s.heading = self._foothold(stance).yaw
         s.walking, s.stance, s.start_ns = True, stance, stamp_ns
         s.before = before
         s.swing, s.target, s.touched = None, None, 0
         s.count += 1
         self._approach(asked)
         time, share = self._time(), self.gait.double_support
+        s.heading += s.velocity.turn * time
         s.double, s.single = time * share if double is None else double, time * (1.0 - share)
 
     # Walking
@@ -194,7 +205,7 @@ class Walker:
         t = (stamp_ns - s.start_ns) / NS
         stance = self._foothold(s.stance)
         under = self._under(stance)
-        nominal = next_foothold(stance, s.velocity, self._time(), self.width)
+        nominal = next_foothold(stance, self._turning(stance), self._time(), self.width)
         stopping = not any(asked) and not any(s.velocity) and s.still >= 1
         end = self._end(under, nominal, stopping)
         step = Support(s.before, under, s.double, s.single)
@@ -339,7 +350,7 @@ class Walker:
     def _yield(self, landed: Foothold) -> None:
         """Walk on by the speed that the robot was made to have, not by the one it had."""
         s, stance = self.memory, self._foothold(self.memory.stance)
-        nominal = next_foothold(stance, s.velocity, self._time(), self.width)
+        nominal = next_foothold(stance, self._turning(stance), self._time(), self.width)
         ahead = ((landed.point - nominal.point) * cmath.rect(1.0, -stance.yaw)).real / self._time()
         most = self.gait.max_forward
         s.velocity = s.velocity._replace(x=min(max(s.velocity.x + YIELD * ahead, -most), most))
