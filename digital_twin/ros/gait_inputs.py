@@ -17,11 +17,11 @@ from digital_twin.core.base_state import BaseState
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.robots import Robot
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
+from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import INTERNAL
 
-KEPT = 8  # joint states that wait for their odometry
+KEPT = 8  # messages that wait for the other of their stamp
 STALE = 100_000_000  # [ns]: an older force is not believed
 SURE = BaseEstimatorConfig()
 
@@ -35,6 +35,7 @@ class GaitInputs:
         self._node, self._receive = node, receive
         self._n, self._index_of = robot.model.n, robot.model.joint_index
         self._joints: dict[int, bytes] = {}
+        self._odometry: dict[int, bytes] = {}
         self._codec, self._odom = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
         self._order: tuple[tuple[str, ...], Any] = ((), None)
         self._wrenches = np.full((len(robot.config.feet), 6), np.nan)
@@ -52,21 +53,24 @@ class GaitInputs:
                 node.listen(WrenchStamped, f"physical/{foot.wrench_topic}", on_wrench, INTERNAL)
 
     def _on_joints(self, data: bytes) -> None:
-        stamp = int.from_bytes(data[4:8], "little", signed=True) * 1_000_000_000 + int.from_bytes(data[8:12], "little")
-        self._joints[stamp] = data
-        while len(self._joints) > KEPT:
-            del self._joints[next(iter(self._joints))]
+        self._pair(stamp_ns(data), data, self._joints, self._odometry)
 
     def _on_odom(self, data: bytes) -> None:
-        m = self._odom.read(data)
-        joints = self._joints.pop(m.stamp_ns, None)
-        if joints is None:
+        self._pair(stamp_ns(data), data, self._odometry, self._joints)
+
+    def _pair(self, stamp: int, data: bytes, own: dict[int, bytes], other: dict[int, bytes]) -> None:
+        """Whichever comes second makes the state."""
+        own[stamp] = data
+        if stamp not in other:
+            if len(own) > KEPT:
+                del own[next(iter(own))]
             return
-        state = self._state(m.stamp_ns, joints, m.values)
+        joints, odom = self._joints.pop(stamp), self._odom.read(self._odometry.pop(stamp))
+        state = self._state(stamp, joints, odom.values)
         if state is None:
             self._node.tally.reject("virtual/joint_states", "incomplete")
             return
-        fresh = [abs(state.stamp_ns - s) <= STALE for s in self._stamps]
+        fresh = [abs(stamp - s) <= STALE for s in self._stamps]
         self._receive(state, np.where(np.array(fresh)[:, None], self._wrenches, np.nan))
 
     def _state(self, stamp: int, data: bytes, o: Array) -> VirtualState | None:

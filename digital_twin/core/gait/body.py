@@ -15,6 +15,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import cross, quat_from_matrix, wxyz_from_xyzw
 
 GRAVITY = 9.81
+UNLEVEL = 0.1  # [m] between the soles of a robot that stands
 
 
 class Body:
@@ -62,6 +63,10 @@ class Body:
         sites = [self.model.frame_id(f.frame) for f in robot.feet]
         self.feet = tuple(sorted((0, 1), key=lambda i: -self.data.site_xpos[sites[i]][1]))
         self._sites = [sites[i] for i in self.feet]
+        left, right = (self.data.site_xpos[i] for i in self._sites)
+        if abs(left[2] - right[2]) > UNLEVEL:
+            names = " and ".join(robot.feet[i].frame for i in self.feet)
+            raise ConfigError(f"walking needs two feet on one level when the robot stands; {names} are not")
         polygons = [np.array(robot.feet[i].polygon) for i in self.feet]
         middles = [(p.min(axis=0) + p.max(axis=0)) / 2 for p in polygons]
         self._middle = [np.array([*m, 0.0]) for m in middles]
@@ -94,6 +99,15 @@ class Body:
         self.data.qpos[self._q0 : self._q0 + 7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
         self.model.write_joints(self.data.qpos, q)
         mujoco.mj_kinematics(self.mj, self.data)
+
+    def trunk_inertia(self) -> float:
+        """Of all that is above the legs, about the root's lateral axis, with the joints as they are [kg m²]."""
+        m, d = self.mj, self.data
+        names = [self.model.joint_names[int(j)] for leg in self.legs for j in leg]
+        legs = {int(m.jnt_bodyid[m.joint(name).id]) for name in names}
+        parts = [i for i in range(1, m.nbody) if i not in legs]
+        arm = d.xipos[parts] - d.xpos[self._root_body]
+        return float((m.body_mass[parts] * (arm[:, [0, 2]] ** 2).sum(axis=1) + m.body_inertia[parts].max(axis=1)).sum())
 
     def set(self, base: BaseState, q: Array, qd: Array) -> None:
         """Put the body where the base frame, which need not be the root link, is as `base` says."""

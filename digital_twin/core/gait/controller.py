@@ -86,7 +86,7 @@ class GaitController:
         self._limbs = find_limbs(self.body)
         self._whole = WholeBody(self.body)
         self.height, width = self._at_ease()
-        self._trunk = self._trunk_inertia()
+        self._trunk = self.body.trunk_inertia()
         self._walker = Walker(gait, self.body, self.height, width)
         self._m = _Memory(self._walker.memory)
 
@@ -98,17 +98,6 @@ class GaitController:
         soles = self.body.sole
         height = float(self.body.com[2] - soles[:, 2].mean()) - self.gait.crouch
         return height, float(soles[0, 1] - soles[1, 1])
-
-    def _trunk_inertia(self) -> float:
-        """Of all that is above the legs, about the root's lateral axis as the robot stands at ease [kg m²]."""
-        m, d, b = self.body.mj, self.body.data, self.body
-        legs = {int(m.jnt_bodyid[m.joint(self.model.joint_names[int(j)]).id]) for leg in b.legs for j in leg}
-        return float(
-            sum(
-                m.body_mass[i] * ((d.xipos[i] - b.root)[[0, 2]] ** 2).sum() + m.body_inertia[i].max()
-                for i in range(1, m.nbody) if i not in legs
-            )
-        )  # fmt: skip
 
     # What it is asked, and what it does
 
@@ -212,7 +201,7 @@ class GaitController:
         if m.last is None:  # never had one
             return GaitCommand(self._joints.stand, np.zeros(self.model.n), np.zeros(self.model.n))
         if m.lost_ns < 0:
-            m.lost_ns = stamp_ns
+            m.lost_ns, m.asked = stamp_ns, STILL  # it takes a new request to walk again
         since = (stamp_ns - m.lost_ns) / NS
         m.why = f"no estimate for {since:.2f} s: stops and stands as well as it can"
         in_the_air = m.steps.swing is not None

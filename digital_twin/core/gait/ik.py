@@ -18,7 +18,7 @@ from digital_twin.core.rotation import exp_so3, log_so3
 # of mass in the plane, then its height and what swings. Rows are in m/s² and rad/s².
 STANDS, SWINGS = 10.0, 0.3
 _REST = np.array([3.0, 3.0, 0.3, 3.0, 3.0, 3.0])
-DAMPING = 3e-6
+DAMPING = 1e-6
 MOST_STEP = 0.3  # [rad] that a joint moves in one step of a posture's search
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from digital_twin.core.arrays import Array
+from digital_twin.core.gait.adjuster import Adjuster, Moment
 from digital_twin.core.gait.body import GRAVITY, Body
-from digital_twin.core.gait.footsteps import LEFT, RIGHT, Foothold, Velocity, next_foothold, outward, within_reach
+from digital_twin.core.gait.footsteps import LEFT, RIGHT, Foothold, Velocity, next_foothold, outward
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.pendulum import Support, dcm_in_step, plan
 from digital_twin.core.gait.support import depth_inside, hull, nearest_inside, sole_corners
@@ -28,19 +29,10 @@ HASTE = 0.04  # [s], the same when a push makes the robot step
 LANDED = 0.12  # share of the weight by which a foot has met the ground
 LATE = 0.25  # [s] for which a foot is waited for
 SINK = 0.0  # [m] below the ground that a foot aims, so that it meets it in time
-ASTRAY = 0.07  # [m] of error of the capture point from which on the robot is said to recover
-SURE = 0.05  # [s] before landing, from when on the foothold stays
-TIMES = (0.0, 0.05, -0.05, 0.1, -0.1, 0.2, -0.15, 0.3, -0.2)  # [s] by which a foot may land later
-LONGEST = 1.2  # [s] of a step
 QUICKEST_STEP = 0.33  # [s]
-QUICKEST = 0.2  # [s] that a foot is in the air at least
-FOOT_PUSH = 30.0  # [m/s²] that a swinging foot's path may be bent with
-HURRY = 0.2  # [m/s] that a foothold's miss must shrink by for each second that the foot lands earlier
 MOST_TWIST = 0.1  # [rad] by which one step makes good what standing feet twisted
 YIELD = 0.7
 MOST_BEYOND = 0.05  # [m] outside of the soles, that the trunk's turning may stand for
-NEAR = 0.01  # [m] by which a foothold may miss what would be best
-ANKLE = 0.6  # share of the sole that plans count on
 STEEPEST = math.tan(math.radians(15.0))
 
 
@@ -96,6 +88,7 @@ class Walker:
         self.gait, self.body, self.width = gait, body, gait.stance_width or width
         self.omega = math.sqrt(GRAVITY / height)
         self._weight = body.mass * GRAVITY
+        self._adjuster = Adjuster(gait, body, self.omega)
         self.memory = Steps()
 
     def forget(self) -> None:
@@ -110,7 +103,6 @@ class Walker:
         """From one touchdown to the next [s] at the present velocity."""
         g, ahead = self.gait, abs(self.memory.velocity.x)
         return max(min(g.step_time, g.stride / max(ahead, 1e-6)), QUICKEST_STEP)
-
 
     def _foothold(self, side: int) -> Foothold:
         p = self.body.sole[side]
@@ -217,7 +209,9 @@ class Walker:
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
-        s.target = self._bend(s.target, self._aim(stance, nominal, under, end, dcm, t), t, dt)
+        aim = self._adjuster.aim(stance, nominal, under, end, dcm, Moment(t, s.double, s.single, s.target), dt)
+        s.target, s.single = aim.foothold, aim.single
+        s.recovering = s.recovering or aim.astray
         self._swing(s.target, t, dt)
         if self._landed(t, loads):
             self._touch_down(stamp_ns, asked, stopping)
@@ -243,60 +237,6 @@ class Walker:
             steps.append(Support(before, here, time * share, time * (1.0 - share)))
             before, foot = here, next_foothold(foot, self.memory.velocity, self._time(), self.width)
         return plan(steps, (before + self._under(foot)) / 2, self.omega)
-
-    def _aim(
-        self, stance: Foothold, nominal: Foothold, under: complex, end: complex, dcm: complex, t: float
-    ) -> Foothold:
-        """Where the foot is to land: moved by as much of the capture point's error as the sole cannot take away until then.
-
-        Where the leg does not reach that far, the foot lands later, when the sole can bring the capture point back
-        meanwhile, or earlier, before it has run away.
-        """
-        s = self.memory
-        left = s.double + s.single - t
-        if left < SURE and s.target is not None:
-            return s.target
-        best, least, target = left, math.inf, nominal
-        foot = self._foothold(nominal.side).point
-        soonest, latest = max(SURE, QUICKEST - (t - s.double)), LONGEST - t
-        for later in TIMES:
-            at = left + later
-            if later and not soonest <= at <= latest:
-                continue
-            rest = self._rest(stance, under, end, dcm, at)
-            point = nominal.point + self.gait.gains.adjust * rest
-            reached = within_reach(stance, point, self.gait)
-            miss = abs(reached - point)
-            if later < 0.0 and at < math.sqrt(5.8 * abs(reached - foot) / FOOT_PUSH):
-                continue  # the path of least jerk would be bent too much
-            if miss + HURRY * abs(later) < least:
-                best, least, target = at, miss + HURRY * abs(later), nominal._replace(point=reached)
-                s.recovering = s.recovering or abs(rest) > ASTRAY
-            if miss < NEAR:
-                break
-        s.single -= left - best
-        return target
-
-    def _bend(self, before: Foothold | None, after: Foothold, t: float, dt: float) -> Foothold:
-        """A foothold moves no faster than the foot can follow: the leg's weight, thrown about, would throw the body."""
-        if before is None:
-            return after
-        way = after.point - before.point
-        most = FOOT_PUSH / 5.0 * max(self.memory.double + self.memory.single - t, 0.0) * dt
-        return after._replace(point=before.point + way * min(1.0, most / max(abs(way), 1e-9)))
-
-    def _rest(self, stance: Foothold, under: complex, end: complex, dcm: complex, left: float) -> complex:
-        """By how much the capture point will miss `end` in `left` [s], the standing sole doing what it can."""
-        growth = math.exp(self.omega * max(left, 0.02))
-        turn = cmath.rect(1.0, stance.yaw)
-        wanted = (under + (dcm - under) * growth - end) / (growth - 1.0) / turn
-        polygon, centre = self.body.polygons[stance.side] * ANKLE, (under - stance.point) / turn
-        (x0, y0), (x1, y1) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
-        push = turn * complex(
-            min(max(wanted.real, x0 - centre.real), x1 - centre.real),
-            min(max(wanted.imag, y0 - centre.imag), y1 - centre.imag),
-        )
-        return under + push + (dcm - under - push) * growth - end
 
     def _swing(self, foothold: Foothold, t: float, dt: float) -> None:
         s, b, side = self.memory, self.body, foothold.side
