@@ -128,5 +128,5 @@ def measure(a: argparse.Namespace) -> list[Row]:
 if __name__ == "__main__":
     main(
         "the gate", measure, ("trials", 100.0, "of each kind"), ("members", 5.0, "robots that try each command"),
-        ("limit", 0.2, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
+        ("limit", 0.3, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
     )  # fmt: skip

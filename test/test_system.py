@@ -91,9 +91,12 @@ def test_options_that_make_no_sense(options, words):
         Options(**options)
 
 
-def test_a_controller_that_is_not_there():
-    with pytest.raises(ConfigError, match="controller 'gait' is not part of this version"):
-        describe(Options(controller="gait"))
+def test_the_gait_controller_may_have_its_commands_tried_first():
+    for gate in ("off", "twin"):
+        (gait,) = (n for n in describe(Options(controller="gait", gate=gate)) if n.name == "gait_controller")
+        assert gait.parameters["gate"] == gate
+    with pytest.raises(ConfigError, match="unknown gate 'ajar'"):
+        Options(gate="ajar")
 
 
 def test_commands_are_quoted_for_ros():
