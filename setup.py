@@ -42,7 +42,9 @@ TEST = [
     *EXPORT,
     *PLOT,
     "colcon-common-extensions",
+    "daqp>=0.5",  # solves mink's problems
     "hypothesis>=6.100",
+    "mink>=1.0",  # whole-body inverse kinematics to hold ours against
     "mypy>=1.13",
     "pillow>=10",
     "pytest>=8,<8.4",  # launch_pytest wants it below 8.4

@@ -235,6 +235,7 @@ def test_the_topic_and_service_tables_are_true():
     from sensor_msgs.msg import CameraInfo
 
     from digital_twin.nodes.command_script import CommandScript
+    from digital_twin.nodes.gait_controller import GaitControllerNode
     from digital_twin.nodes.physical_bridge import PhysicalBridge
     from digital_twin.nodes.physics_predictor import PhysicsPredictor
     from digital_twin.nodes.simulated_robot import SimulatedRobot
@@ -257,7 +258,9 @@ def test_the_topic_and_service_tables_are_true():
         own = node.get_service_names_and_types_by_node(node.get_name(), "/")
         services.update((n.lstrip("/"), k[0].replace("/srv/", "/")) for n, k in own if k[0].startswith("std_srvs/"))
 
-    with rig(SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript) as r:
+    with rig(
+        SimulatedRobot, PhysicalBridge, TwinSynchronizer, VirtualSensorPublisher, CommandScript, GaitControllerNode
+    ) as r:
         for node in r.nodes:
             look(node)
     with rig(PhysicsPredictor) as r:

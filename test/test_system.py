@@ -29,6 +29,7 @@ def test_which_nodes_run_for_which_robot():
     ]
     assert names() == ["simulated_robot", *twin, "command_script"]
     assert names(controller="none") == ["simulated_robot", *twin]
+    assert names(controller="gait") == ["simulated_robot", *twin, "gait_controller"]
     assert names(simulator="none") == twin, "no script moves a real robot"
     assert names(simulator="none", bag="x") == ["bag_player", *twin]
     assert names(simulator="gazebo") == [*twin, "command_script"]

@@ -38,7 +38,7 @@ class Gait:
     double_support: float = param(0.2, "share of it in which both feet bear weight", low=0.05, high=0.5)
     step_height: float = param(0.05, "by which the swinging foot is lifted", unit="m", low=0.01, high=0.2)
     stance_width: float = param(0.0, "between the soles' centres; 0: that of the stand", unit="m", low=0, high=0.6)
-    crouch: float = param(0.06, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
+    crouch: float = param(0.08, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
     sway: float = param(0.0, "how far inside of the standing sole's centre the weight passes", unit="m",
                         low=-0.03, high=0.06)  # fmt: skip
     lean: float = param(0.0, "how far before the standing sole's centre the weight passes", unit="m",
@@ -47,7 +47,7 @@ class Gait:
     max_forward: float = param(1.0, "speed that is asked for at most", unit="m/s", low=0, high=3)
     max_sideways: float = param(0.3, "speed that is asked for at most", unit="m/s", low=0, high=1.5)
     max_turn: float = param(0.8, "rate that is asked for at most", unit="rad/s", low=0, high=3)
-    stride: float = param(0.38, "longest step that is taken in this time; above, steps become quicker", unit="m",
+    stride: float = param(0.42, "longest step that is taken in this time; above, steps become quicker", unit="m",
                           low=0.05, high=1)  # fmt: skip
     max_step: float = param(0.5, "a foot is put at most so far before or behind the other", unit="m", low=0.05, high=1)
     max_spread: float = param(0.5, "and so far beside it", unit="m", low=0.1, high=1)
