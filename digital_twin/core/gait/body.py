@@ -15,6 +15,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import cross, quat_from_matrix, wxyz_from_xyzw
 
 GRAVITY = 9.81
+LATERAL = 0.8  # cosine
 UNLEVEL = 0.1  # [m] between the soles of a robot that stands
 
 
@@ -99,6 +100,11 @@ class Body:
         self.data.qpos[self._q0 : self._q0 + 7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
         self.model.write_joints(self.data.qpos, q)
         mujoco.mj_kinematics(self.mj, self.data)
+
+    def lateral(self, joints: Index) -> list[float]:
+        """+1 or -1 for joints that now turn about the lateral axis, +y or -y of the root; 0 for others."""
+        axes = self.data.xaxis[[self.mj.joint(self.model.joint_names[int(j)]).id for j in joints]] @ self.R
+        return [float(np.sign(a[1])) if abs(a[1]) > LATERAL else 0.0 for a in axes]
 
     def trunk_inertia(self) -> float:
         """Of all that is above the legs, about the root's lateral axis, with the joints as they are [kg m²]."""

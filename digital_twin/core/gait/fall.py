@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.gait.body import Body
 from digital_twin.core.gait.limbs import Limbs
 
@@ -18,7 +18,7 @@ HOPELESS_TILT = math.radians(40.0)
 HOPELESS_HEIGHT = 0.62  # of the height at which it walks
 OUT_OF_REACH = 0.35  # [m] that the capture point may be beyond what the longest step reaches
 YIELD = 0.15  # share of the servos' stiffness while falling
-SQUAT = 0.9  # share of the range of a knee
+KNEE, HIP = 2.0, 1.0  # [rad]
 ARMS, HEAD = 1.2, 0.6  # [rad]
 
 
@@ -46,22 +46,22 @@ class Fall:
         way = dcm - complex(middle[0], middle[1])
         forward = way.real * float(ahead[0]) + way.imag * float(ahead[1]) >= 0.0
         self.goal = rest.copy()
-        self._bend_legs(body)
+        for leg in body.legs:
+            self._bend(body, leg, forward)
         # About +y a hanging arm goes backwards, a head forwards.
         arms, head = (-ARMS, -HEAD) if forward else (0.5 * ARMS, HEAD)
         for limb, angle in [(x, arms) for x in (limbs.left, limbs.right) if x] + [(x, head) for x in limbs.necks]:
             self.goal[limb.joint] = rest[limb.joint] + limb.sign * angle
         self.goal = np.clip(self.goal, body.model.lower, body.model.upper)
 
-    def _bend_legs(self, body: Body) -> None:
-        """Each leg's longest bending joint, found as the one in the middle of the three that pitch, goes down."""
-        for leg in body.legs:
-            q = self.goal[leg]
-            knee = int(np.argmax(np.abs(q)))  # of the joints of a standing leg the knee is bent most
-            j = leg[knee]
-            sign = math.copysign(1.0, float(q[knee]) or 1.0)
-            end = float(body.model.upper[j] if sign > 0.0 else body.model.lower[j])
-            self.goal[j] = SQUAT * end if math.isfinite(end) else sign * 1.8
+    def _bend(self, body: Body, leg: Index, forward: bool) -> None:
+        """Of the joints that pitch the second is the knee; backwards the hip, the first, bends too, as for a seat."""
+        pitching = [(int(j), s) for j, s in zip(leg, body.lateral(leg), strict=True) if s != 0.0]
+        if len(pitching) < 2:
+            return
+        (hip, hip_sign), (knee, knee_sign) = pitching[:2]
+        self.goal[knee] = knee_sign * KNEE
+        self.goal[hip] -= hip_sign * (0.0 if forward else HIP)
 
     def command(self, q: Array) -> tuple[Array, Array]:
         """Set points and speeds: drawn to the goal with little stiffness, and damped."""

@@ -13,7 +13,7 @@ from digital_twin.core.robot_config import RobotConfig
 class BalanceGains:
     """Gains of the balance. Frequencies are those of a critically damped error: stiffness w², damping 2 w."""
 
-    dcm: float = param(3.0, "rate at which an error of the capture point is to fade while a foot's sole allows", unit="1/s",
+    dcm: float = param(2.0, "rate at which an error of the capture point is to fade while a foot's sole allows", unit="1/s",
                        low=0.1, high=20)  # fmt: skip
     height: float = param(10.0, "of the centre of mass's height", unit="rad/s", low=1, high=40)
     torso: float = param(12.0, "of the base's attitude", unit="rad/s", low=1, high=40)
@@ -36,7 +36,7 @@ class Gait:
 
     step_time: float = param(0.5, "from one touchdown to the next", unit="s", low=0.2, high=1.5)
     double_support: float = param(0.2, "share of it in which both feet bear weight", low=0.05, high=0.5)
-    step_height: float = param(0.05, "by which the swinging foot is lifted", unit="m", low=0.01, high=0.2)
+    step_height: float = param(0.06, "by which the swinging foot is lifted", unit="m", low=0.01, high=0.2)
     stance_width: float = param(0.0, "between the soles' centres; 0: that of the stand", unit="m", low=0, high=0.6)
     crouch: float = param(0.08, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
     sway: float = param(0.0, "how far inside of the standing sole's centre the weight passes", unit="m",
