@@ -200,8 +200,8 @@ def test_a_robots_own_gait():
     assert robot_gait(config) == dataclasses.replace(
         Gait(), step_time=0.6, gains=dataclasses.replace(Gait().gains, dcm=4.0)
     )
-    with pytest.raises(ConfigError, match=r"my\.yaml: gait.*stride"):
-        robot_gait(RobotConfig(gait={"stride": 1.0}), "my.yaml")
+    with pytest.raises(ConfigError, match=r"my\.yaml: gait.*hop"):
+        robot_gait(RobotConfig(gait={"hop": 1.0}), "my.yaml")
 
 
 # The commands

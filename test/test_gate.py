@@ -12,7 +12,7 @@ from test_forecaster import base_state
 
 from digital_twin.core.gait.controller import GaitController
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict
+from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict, _lasting
 from digital_twin.core.gait.try_first import STOP, TryFirst
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker
@@ -179,3 +179,11 @@ def test_the_node_walks_only_what_passes(robot):
         ahead.linear.x = float("nan")
         r.until(lambda: asked(node) == STOP, "what is no velocity to stop it", action=send)
     assert not active_children()
+
+
+def test_errors_of_the_estimate_last_as_long_as_they_should():
+    memory = 0.97
+    x = _lasting(np.random.default_rng(1).standard_normal((200_000, 2)), memory)
+    assert x.std() == pytest.approx(1.0, rel=0.03) and x[:1].std() < 3.0
+    for lag in (1, 20):
+        assert np.mean(x[lag:] * x[:-lag]) == pytest.approx(memory**lag, abs=0.03)

@@ -116,6 +116,14 @@ def test_options_that_make_no_sense(options, words):
         Options(**options)
 
 
+def test_the_gait_controller_may_have_its_commands_tried_first():
+    for gate in ("off", "twin"):
+        (gait,) = (n for n in describe(Options(controller="gait", gate=gate)) if n.name == "gait_controller")
+        assert gait.parameters["gate"] == gate
+    with pytest.raises(ConfigError, match="unknown gate 'ajar'"):
+        Options(gate="ajar")
+
+
 def test_commands_are_quoted_for_ros():
     c = command(NodeSpec("n", {"s": "it's: here", "b": True, "f": 1.5, "l": ["a b"]}), "/ns/", "c.yaml")
     assert c[3:] == ["--ros-args", "-r", "__ns:=/ns", "-p", "s:='it''s: here'", "-p", "b:=true", "-p", "f:=1.5", "-p", "l:=['a b']", "--params-file", "c.yaml"]  # fmt: skip

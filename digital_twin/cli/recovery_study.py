@@ -131,29 +131,28 @@ def draw(pushes: list[Push], survived: dict[str, list[bool]], path: str) -> None
     columns = min(len(shown), 5)
     rows = math.ceil(len(shown) / columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns, 3.4 * rows), subplot_kw={"projection": "polar"}, squeeze=False,
+        rows, columns, figsize=(max(3.1 * columns, 5.0), 3.4 * rows), subplot_kw={"projection": "polar"}, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     impulses = np.array(sorted({p.impulse for p in pushes}))
     directions = np.array(sorted({p.direction for p in pushes}))
     edges = np.concatenate([[0.0], (impulses[:-1] + impulses[1:]) / 2, [impulses[-1] + 0.05]])
-    half = math.pi / len(directions)
-    turns = np.concatenate([directions - half, [directions[-1] + half]])
+    width = 2.0 * math.pi / len(directions)
+    colours = plt.get_cmap("RdYlGn")
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
     for ax, (name, speed, phase) in zip(axes.flat, shown, strict=False):
-        values = [
-            [share(pushes, survived[name], impulse=i, direction=d, speed=speed, phase=phase) for d in directions]
-            for i in impulses
-        ]
-        mesh = ax.pcolormesh(turns, edges, np.array(values), cmap="RdYlGn", vmin=0.0, vmax=1.0)
+        for impulse, low, high in zip(impulses, edges[:-1], edges[1:], strict=True):
+            only = {"impulse": impulse, "speed": speed, "phase": phase}
+            values = [share(pushes, survived[name], direction=d, **only) for d in directions]
+            ax.bar(directions, high - low, width, low, color=[colours(v) for v in values], linewidth=0)
         ax.plot(np.linspace(0, 2 * math.pi, 100), np.full(100, ASKED), "k--", linewidth=0.8)
         ax.set_theta_zero_location("N")  # ahead is up, left is left
         ax.set_xticks(np.arange(4) * math.pi / 2, ["ahead", "left", "back", "right"], fontsize=7)
         ax.set_yticks(impulses, [f"{i:g}" for i in impulses], fontsize=6)
         ax.grid(alpha=0.3)
         ax.set_title(f"{Path(name).stem}: {_say(speed, phase)}", fontsize=8)
-    figure.colorbar(mesh, ax=axes, label="share survived", shrink=0.6)
+    figure.colorbar(plt.cm.ScalarMappable(cmap=colours), ax=axes, label="share survived", shrink=0.6)
     figure.suptitle(f"pushed whereto, and how hard [N s/kg]; dashed: {ASKED:g}", fontsize=10)
     try:
         figure.savefig(Path(path).expanduser(), dpi=110)

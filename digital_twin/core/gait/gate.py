@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from scipy.signal import lfilter
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
@@ -46,9 +47,10 @@ class GateConfig:
     rate: float = param(200.0, "of the controller in the rollout", unit="Hz", low=50, high=1000)
     delay: float = param(0.0075, "from a state to its command's torque", unit="s", low=0, high=0.05)
     tilt: float = param(0.006, "of the attitude, constant", unit="rad", low=0, high=0.1)
-    velocity: float = param(0.015, "of the base's velocity, constant", unit="m/s", low=0, high=0.5)
+    velocity: float = param(0.02, "of the base's velocity", unit="m/s", low=0, high=0.5)
+    velocity_time: float = param(0.2, "over which an error of the velocity lasts", unit="s", low=0.001, high=10)
     encoder: float = param(0.001, "of the joints' zeros", unit="rad", low=0, high=0.05)
-    shaking: float = param(0.01, "of the base's velocity, at random each time", unit="m/s", low=0, high=0.5)
+    joint_speed: float = param(0.02, "of the joints' speeds, at random each time", unit="rad/s", low=0, high=1)
     seed: int = param(1, "of all that is random", low=0, high=2**31)
 
 
@@ -175,9 +177,12 @@ class _Eye:
     ) -> None:
         rng = np.random.default_rng([c.seed, 7, i])
         turn = exp_so3(np.array([*(c.tilt * rng.standard_normal(2)), 0.0]))
-        self._drift = c.velocity * rng.standard_normal(3)
         self._zeros = c.encoder * rng.standard_normal(len(s.q))
-        self._shaking = c.shaking * rng.standard_normal((round(c.horizon * c.rate), 3))
+        ticks = round(c.horizon * c.rate)
+        self._drift = c.velocity * _lasting(
+            rng.standard_normal((ticks, 3)), math.exp(-1.0 / (c.rate * c.velocity_time))
+        )
+        self._hiss = c.joint_speed * rng.standard_normal((ticks, len(s.q)))
         self._model, self._back, self._state = model, frame.T, s
         self._turn = turn @ self._back
         self._first = model.base(d)[0]
@@ -197,10 +202,14 @@ class _Eye:
         wrenches = -d.sensordata[self._sensors]
         base = BaseState(
             s.stamp_ns + round((k + 1) * self._period), s.base.position + self._back @ (position - self._first),
-            self._turn @ rotation, velocity @ rotation + self._drift + self._shaking[k], turning, s.base.covariance,
+            self._turn @ rotation, velocity @ rotation + self._drift[k], turning, s.base.covariance,
             s.base.twist_covariance, tuple((wrenches[:, 2] > STANDS).tolist()), True,
         )  # fmt: skip
-        q, qd, effort = d.qpos[self._q] + self._zeros, d.qvel[self._v].copy(), d.actuator_force[: self._n].copy()
+        q, qd, effort = (
+            d.qpos[self._q] + self._zeros,
+            d.qvel[self._v] + self._hiss[k],
+            d.actuator_force[: self._n].copy(),
+        )
         return VirtualState(base.stamp_ns, q, qd, self._unknown, effort, base), wrenches
 
     def upright(self, d: mujoco.MjData) -> tuple[float, float]:
@@ -217,6 +226,13 @@ class _Eye:
         if abs(ahead) > abs(left):
             return "forwards" if ahead < 0 else "backwards"
         return "to the right" if left > 0 else "to the left"
+
+
+def _lasting(noise: Array, memory: float) -> Array:
+    """White noise (k, m) made a first-order Gauss-Markov process of the same variance, from its steady state."""
+    share = math.sqrt(1.0 - memory**2)
+    noise = noise * np.concatenate([[1.0], np.full(len(noise) - 1, share)])[:, None]
+    return np.asarray(lfilter([1.0], [1.0, -memory], noise, axis=0))
 
 
 def _words(velocity: tuple[float, float, float], falls: list[tuple[float, str]], tried: int, horizon: float) -> str:
