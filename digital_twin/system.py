@@ -6,7 +6,6 @@ Both the launch file and the `digital-twin` command start what `describe` return
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from digital_twin.options import Options
 from digital_twin.robots import load_robot, robot_sensors
 from digital_twin.settings import SETTINGS
 
-__all__ = ["NodeSpec", "check_parameter_file", "describe", "exists"]
+__all__ = ["NodeSpec", "check_parameter_file", "describe"]
 
 
 def describe(options: Options) -> list[NodeSpec]:
@@ -52,8 +51,7 @@ def describe(options: Options) -> list[NodeSpec]:
     nodes.append(NodeSpec("physical_bridge", bridge))
     nodes.append(NodeSpec("twin_synchronizer", dict(robot)))
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
-        if exists(name):
-            nodes.append(NodeSpec(name, dict(robot)))
+        nodes.append(NodeSpec(name, dict(robot)))
     if any(
         spec.kind == "lidar" for spec in robot_sensors(load_robot(options.robot_description, options.robot_config))[0]
     ):
@@ -74,11 +72,6 @@ def _controller(options: Options, robot: dict[str, Any]) -> list[NodeSpec]:
     if options.simulator == "none":
         return []  # a script must not move a real robot because somebody forgot an argument
     return [NodeSpec("command_script", dict(robot))]
-
-
-def exists(node: str) -> bool:
-    """Is this node part of the package as installed?"""
-    return importlib.util.find_spec(f"digital_twin.nodes.{node}") is not None
 
 
 def check_parameter_file(path: Path | str) -> None:
