@@ -30,7 +30,6 @@ from digital_twin.recording.typed import int64_multi_array
 from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.journal import FIELDS, key_of, topic_of
 from digital_twin.ros.offline import Bus, Offline, offline
-from digital_twin.system import exists
 
 # In this order they are given messages; those of the package that are there.
 NODES = ("physical_bridge", "twin_synchronizer", "drift_monitor")
@@ -95,7 +94,7 @@ class Replay:
         self._settings = settings or {}
         self.notes: list[str] = []
         self.kinds: dict[str, str] = {}
-        self._journals = {name: j for name in NODES if exists(name) and (j := self._journal(name)) is not None}
+        self._journals = {name: j for name in NODES if (j := self._journal(name)) is not None}
         whole = {"physical_bridge", "twin_synchronizer"} <= self._journals.keys()
         self.exact = exact and whole and all(j.whole for j in self._journals.values())
         if not self._robot["robot_description"]:
@@ -167,7 +166,7 @@ class Replay:
     def _run_as_recorded(self, bus: Bus, outcome: Outcome, progress: Callable[[float], None]) -> None:
         start, span = self.bag.start_ns, max(1, self.bag.end_ns - self.bag.start_ns)
         bus.now_ns = bus.steady_ns = start
-        nodes = [self._make(name, bus, lone=False) for name in NODES if exists(name)]
+        nodes = [self._make(name, bus, lone=False) for name in NODES]
         inputs = self._inputs(bus.heard, outcome)
         cut = len(self._prefix)
         for topic, time_ns, data in _joints_last(self.bag.messages(inputs)):
