@@ -31,6 +31,7 @@ LATE = 0.25  # [s] for which a foot is waited for
 SINK = 0.0  # [m] below the ground that a foot aims, so that it meets it in time
 QUICKEST_STEP = 0.33  # [s]
 MOST_TWIST = 0.1  # [rad] by which one step makes good what standing feet twisted
+FIRMER = 1.5
 YIELD = 0.7
 MOST_BEYOND = 0.05  # [m] outside of the soles, that the trunk's turning may stand for
 STEEPEST = math.tan(math.radians(15.0))
@@ -156,7 +157,7 @@ class Walker:
         middle = (left.point + right.point) / 2 + self.gait.lean * cmath.rect(1.0, left.yaw)
         corners = hull(self._corners(LEFT, RIGHT))
         s.error = dcm - middle
-        self._press(middle + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        self._press(middle + self._gain() * s.error, corners)
         yaw = cmath.phase(cmath.rect(1.0, left.yaw) + cmath.rect(1.0, right.yaw))
         ground = self._follow_ground(float(b.sole[:, 2].mean()), dt)
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
@@ -205,7 +206,7 @@ class Walker:
         s.error = dcm - expected
         single = t >= s.double
         corners = self._corners(s.stance) if single else hull(self._corners(LEFT, RIGHT))
-        self._press(zmp + (1.0 + self.gait.gains.dcm / self.omega) * s.error, corners)
+        self._press(zmp + self._gain() * s.error, corners)
         s.margins = depth_inside(dcm, corners), depth_inside(s.pressed, corners)
         if not single:
             return self._plan((True, True), stance, None, corners, dt)
@@ -218,6 +219,11 @@ class Walker:
             return self._plan((True, True), stance, None, corners, dt)
         stands = (s.stance == LEFT, s.stance == RIGHT)
         return self._plan(stands, stance, s.swing, corners, dt)
+
+    def _gain(self) -> float:
+        """Of the pressure against the capture point's error; firmer while the robot recovers."""
+        rate = self.gait.gains.dcm * (FIRMER if self.memory.recovering else 1.0)
+        return 1.0 + rate / self.omega
 
     def _press(self, wanted: complex, corners: list[complex]) -> None:
         s = self.memory
