@@ -20,7 +20,8 @@ from benchmark.table import Row, main
 from digital_twin.core.errors import TwinError
 from digital_twin.core.gait.episode import Episode, EpisodeConfig
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict
+from digital_twin.core.gait.gate import TwinGate, Verdict
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.gait.trial import SPACE, decode
 from digital_twin.parallel import Workers
 from digital_twin.robots import load_robot

@@ -16,11 +16,12 @@ import numpy as np
 from benchmark.estimation_runs import progress
 from benchmark.prediction_data import Rehearsal, sways_and_squats
 from benchmark.table import Row, main
-from digital_twin.core.drift.holdout import HoldoutConfig, Trials
+from digital_twin.core.drift.holdout import Trials
 from digital_twin.core.drift.identification import identify
 from digital_twin.core.drift.model_version import ModelVersion, nominal
 from digital_twin.core.drift.trial import Motion, Trial
-from digital_twin.core.drift.update import UpdateConfig, candidate, propose
+from digital_twin.core.drift.update import candidate, propose
+from digital_twin.core.drift.update_config import HoldoutConfig, UpdateConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.plant_model import PlantConfig, build_plant
 from digital_twin.core.prediction import Prediction

@@ -14,7 +14,8 @@ import numpy as np
 from benchmark.table import Row, main
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import GateConfig, TwinGate
+from digital_twin.core.gait.gate import TwinGate
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.robots import Robot, load_robot
 

@@ -10,7 +10,8 @@ from multiprocessing import get_context
 
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict
+from digital_twin.core.gait.gate import TwinGate, Verdict
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.gait.try_first import Asked
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gait_runs import terrain

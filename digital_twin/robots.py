@@ -13,8 +13,6 @@ from digital_twin.core.errors import TwinError
 from digital_twin.core.guess import guess_robot_config
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig, check_names, load_robot_config
-from digital_twin.core.sensors import robot_sensors as sensors
-from digital_twin.core.sensors.robot_sensors import SensorSpec
 from digital_twin.paths import find, share
 
 
@@ -62,11 +60,6 @@ def load_robot(robot_description: str = "", robot_config: str = "") -> Robot:
     model = RobotModel(description, config.base_frame)
     check_names(config, model, str(path))
     return Robot(description, model, config, str(path))
-
-
-def robot_sensors(robot: Robot) -> tuple[list[SensorSpec], list[str]]:
-    """The sensors of a robot (cameras aside), and one line for each that cannot be."""
-    return sensors.robot_sensors(robot.description.tree(), robot.config, lambda n: find(n, "config/sensors"))
 
 
 def with_version(robot: Robot, version: ModelVersion) -> Robot:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from digital_twin.core.command_gate import CommandGateConfig
 from digital_twin.core.config import param
 from digital_twin.core.drift.config import DriftConfig
-from digital_twin.core.gait.gate import GateConfig
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.instruments import InstrumentConfig
 from digital_twin.core.intake import IntakeConfig
 from digital_twin.core.plant_model import PlantConfig
 from digital_twin.core.prediction_config import FIDELITIES, EnsembleConfig, ForecastConfig, ForesightConfig
-from digital_twin.core.safety import SafetyConfig
+from digital_twin.core.safety_config import SafetyConfig
 from digital_twin.core.stamps import StampConfig
 from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.keeper_config import KeeperConfig
 from digital_twin.recording.folder import RecordingConfig
-from digital_twin.ros.model_keeper import KeeperConfig
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from digital_twin.core.config import STANDARD_PARAMETERS, check_scalar, flatten,
 from digital_twin.core.errors import ConfigError, unknown
 from digital_twin.node_spec import NodeSpec, common, page
 from digital_twin.options import Options
-from digital_twin.robots import load_robot, robot_sensors
+from digital_twin.robots import load_robot
+from digital_twin.sensor_specs import sensor_specs
 from digital_twin.settings import SETTINGS
 
 __all__ = ["NodeSpec", "check_parameter_file", "describe"]
@@ -53,7 +54,7 @@ def describe(options: Options) -> list[NodeSpec]:
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
         nodes.append(NodeSpec(name, dict(robot)))
     if any(
-        spec.kind == "lidar" for spec in robot_sensors(load_robot(options.robot_description, options.robot_config))[0]
+        spec.kind == "lidar" for spec in sensor_specs(load_robot(options.robot_description, options.robot_config))[0]
     ):
         # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
         around = options.world or ("" if real else "humanoid_world.sdf")

@@ -12,11 +12,12 @@ from test_forecaster import ROBOT, STAND, N, base_state, holding
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.forecast_model import Motion
 from digital_twin.core.forecaster import Forecaster
-from digital_twin.core.foresight import Balance, FallWatch, SelfCollision, fall_times, inside, limits_ahead
+from digital_twin.core.foresight import Balance, FallWatch, fall_times, inside, limits_ahead
 from digital_twin.core.governor import BUSY, DOWN_AFTER, UP_AFTER, Governor
 from digital_twin.core.prediction import Prediction, State
 from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.rotation import exp_so3
+from digital_twin.core.self_collision import SelfCollision
 
 CONFIG = ForesightConfig()
 
@@ -109,7 +110,7 @@ def test_the_robot_about_to_touch_itself(forecaster):
     t = np.arange(1, 51) * 0.02
     assert touching.first(t, q) == []
     q[:, ROBOT.model.joint_index["l_hip_roll"]] = np.linspace(0.0, -0.4, 50)
-    pairs = {w.subject: w.lead for w in touching.first(t, q, 1)}
+    pairs = dict(touching.first(t, q, 1))
     assert "l_thigh and r_thigh" in pairs and 0.1 < pairs["l_thigh and r_thigh"] < 0.8
     assert touching.first(t, q[::-1]) == []  # they touch now: nothing to foretell
 

@@ -12,7 +12,8 @@ from test_forecaster import base_state
 
 from digital_twin.core.gait.controller import GaitController
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import GateConfig, TwinGate, Verdict, _lasting
+from digital_twin.core.gait.gate import TwinGate, Verdict, _lasting
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.gait.try_first import STOP, TryFirst
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker

@@ -14,7 +14,8 @@ from digital_twin.core.drift.model_version import nominal
 from digital_twin.core.drift.parameters import Changes, apply
 from digital_twin.core.drift.servo import identify_servos
 from digital_twin.core.drift.signals import condition, even, smooth
-from digital_twin.core.drift.update import UpdateConfig, propose, review
+from digital_twin.core.drift.update import propose, review
+from digital_twin.core.drift.update_config import UpdateConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.plant_model import PlantConfig, build_plant

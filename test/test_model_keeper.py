@@ -13,9 +13,10 @@ from drift_data import PAYLOAD, loaded, squats, still
 from digital_twin.core.drift.model_store import ModelStore
 from digital_twin.core.drift.model_version import nominal
 from digital_twin.core.drift.parameters import Changes
+from digital_twin.keeper_config import KeeperConfig
 from digital_twin.robots import load_robot
 from digital_twin.ros import model_keeper
-from digital_twin.ros.model_keeper import KeeperConfig, ModelKeeper
+from digital_twin.ros.model_keeper import ModelKeeper
 from digital_twin.ros.model_topic import ModelTopic
 
 NOW = 10**18

@@ -6,10 +6,11 @@ from drift_data import trial
 
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
-from digital_twin.core.drift.holdout import Candidate, HoldoutConfig, Trials, grouped, split
+from digital_twin.core.drift.holdout import Candidate, Trials, grouped, split
 from digital_twin.core.drift.identification import identify
 from digital_twin.core.drift.parameters import Changes, apply
 from digital_twin.core.drift.residual_gp import JointResidual, ResidualConfig, ResidualTorque, fit_residual
+from digital_twin.core.drift.update_config import HoldoutConfig
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.forecaster import Forecaster
 from digital_twin.core.prediction_config import ForecastConfig

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from digital_twin.core.command_gate import Command, CommandGate, CommandGateConfig
 from digital_twin.core.rotation import exp_so3
-from digital_twin.core.safety import SafetyConfig, SafetyMonitor
+from digital_twin.core.safety import SafetyMonitor
+from digital_twin.core.safety_config import SafetyConfig
 from digital_twin.core.script import Script, load_script
 from digital_twin.paths import share
 

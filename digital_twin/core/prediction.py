@@ -19,7 +19,6 @@ from digital_twin.core.forecaster import Forecast, Forecaster
 from digital_twin.core.foresight import (
     Balance,
     FallWatch,
-    SelfCollision,
     Warning,
     fall_times,
     limits_ahead,
@@ -27,6 +26,7 @@ from digital_twin.core.foresight import (
 from digital_twin.core.model import RobotModel
 from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
+from digital_twin.core.self_collision import SelfCollision
 from digital_twin.core.skill import HORIZONS
 from digital_twin.core.world import World
 
@@ -101,9 +101,9 @@ class Prediction:
 
     def warnings(self, f: Forecast) -> list[Warning]:
         """Limits and contacts with itself that a forecast meets."""
-        return limits_ahead(
-            f, self._contact, self._config, self.forecaster.power.motors.derate_from
-        ) + self._touching.first(f.times, f.motion.q)
+        limits = limits_ahead(f, self._contact, self._config, self.forecaster.power.motors.derate_from)
+        touching = self._touching.first(f.times, f.motion.q)
+        return limits + [Warning("self_collision", pair, lead, 1.0) for pair, lead in touching]
 
     def look_at_balance(self, f: Forecast, s: State) -> None:
         """Update the margins of capture point and ZMP from the state that a forecast starts from."""

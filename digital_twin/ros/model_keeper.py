@@ -16,28 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digital_twin.core.config import param
 from digital_twin.core.drift.model_store import ModelStore
 from digital_twin.core.drift.model_version import MAX_BYTES, ModelVersion, nominal, parse_version
-from digital_twin.core.drift.update import UpdateConfig
+from digital_twin.core.drift.update_config import UpdateConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
-from digital_twin.options import MODELS
+from digital_twin.keeper_config import KeeperConfig
 from digital_twin.robots import Robot, with_version
 from digital_twin.ros.model_process import OUTCOME, write_request
 from digital_twin.ros.model_topic import file_hash
 
 LOOK_EVERY_NS = 1_000_000_000  # between two looks at what the store says is in service
-
-
-@dataclass(frozen=True)
-class KeeperConfig(UpdateConfig):
-    """How the model in service is kept."""
-
-    store: str = param(MODELS, "folder of the versions of models, one inside for each robot")
-    automatic: bool = param(True, "a model that has proved better goes into service; false: after ~/approve")
-    nice: int = param(10, "how far the process that identifies yields to others", low=0, high=19)
-    longest: float = param(120.0, "that an identification may take", unit="s", low=1, high=3600)
 
 
 @dataclass(frozen=True)

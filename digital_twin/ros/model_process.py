@@ -22,7 +22,8 @@ from digital_twin.core.config import build, to_plain
 from digital_twin.core.description import Description, parse_description
 from digital_twin.core.drift.model_version import ModelVersion, parse_version
 from digital_twin.core.drift.reality_gap import reality_gap
-from digital_twin.core.drift.update import Outcome, UpdateConfig, candidate, propose, review
+from digital_twin.core.drift.update import Outcome, candidate, propose, review
+from digital_twin.core.drift.update_config import UpdateConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.robot_config import RobotConfig

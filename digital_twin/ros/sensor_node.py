@@ -24,13 +24,14 @@ from digital_twin.core.sensors.robot_sensors import shared_errors
 from digital_twin.core.sensors.suite import SensorSuite
 from digital_twin.core.world import World, load_world
 from digital_twin.paths import find
-from digital_twin.robots import Robot, load_robot, robot_sensors
+from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
 from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import LATCHED, SENSOR_IN, SENSOR_OUT
 from digital_twin.ros.ray_caster import RayCaster
 from digital_twin.ros.sensor_topics import JointTable, instrument_topic
+from digital_twin.sensor_specs import sensor_specs
 from digital_twin.settings import LidarPublisherSettings, SensorPublisherSettings
 
 WAITING = 20  # states of which a half has come, at most
@@ -79,7 +80,7 @@ class SensorNode(TwinNode[S]):
 
     def _make_suite(self, robot: Robot) -> SensorSuite:
         s = self.settings
-        specs, problems = robot_sensors(robot)
+        specs, problems = sensor_specs(robot)
         sources, more = shared_errors(robot.config, specs)
         problems += more
         known = [spec.name for spec in specs]

@@ -17,7 +17,8 @@ from scipy.optimize import least_squares
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.drift.estimate import Estimate, Excitation, correlation_time, excitation, robust_deviation
-from digital_twin.core.drift.holdout import Candidate, HoldoutConfig, Trials
+from digital_twin.core.drift.holdout import Candidate, Trials
+from digital_twin.core.drift.update_config import HoldoutConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.model import RobotModel

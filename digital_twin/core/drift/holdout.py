@@ -14,11 +14,11 @@ import numpy as np
 from mujoco import rollout
 
 from digital_twin.core.arrays import Array, Index
-from digital_twin.core.config import param
 from digital_twin.core.contact_laws import apply_contacts
 from digital_twin.core.description import Description
 from digital_twin.core.drift.residual_gp import ResidualConfig, ResidualTorque
 from digital_twin.core.drift.signals import SHORT, even, smooth
+from digital_twin.core.drift.update_config import HoldoutConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.forecast_model import ForecastModel
@@ -37,17 +37,6 @@ BLOCK = 0.5  # [s] of starts that are drawn together
 _FLOOR = (5e-4, 4e-3, 4e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
 MOST_STARTS = 200
 LONG, STRETCH = 20.0, 3.0  # [s]: a window that is split into stretches, and their length
-
-
-@dataclass(frozen=True)
-class HoldoutConfig:
-    """When a model counts as better."""
-
-    horizon: float = param(0.2, "of the forecasts that are compared", unit="s", low=0.02, high=2)
-    margin: float = param(0.05, "by which the error must be less, with 95 % confidence", low=0, high=0.9)
-    share: float = param(0.3, "of a window that is kept for the proof", low=0.1, high=0.7)
-    spacing: float = param(0.05, "between two forecasts", unit="s", low=0.01, high=2)
-    timestep: float = param(0.002, "of the physics", unit="s", low=0.0005, high=0.01)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from mujoco import rollout
 from digital_twin.core.arrays import Array, Index
 from digital_twin.core.config import param
 from digital_twin.core.drift.gap_metrics import Measure, distributions, errors, over_stretches, responses
-from digital_twin.core.drift.holdout import Candidate, HoldoutConfig, Trials
+from digital_twin.core.drift.holdout import Candidate, Trials
+from digital_twin.core.drift.update_config import HoldoutConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.forecast_model import ForecastModel

@@ -9,28 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from digital_twin.core.config import param
 from digital_twin.core.description import Description
 from digital_twin.core.drift.estimate import names_of
-from digital_twin.core.drift.holdout import Candidate, Comparison, HoldoutConfig, Trials, compare, split
+from digital_twin.core.drift.holdout import Candidate, Comparison, Trials, compare, split
 from digital_twin.core.drift.identification import Identified, identify
 from digital_twin.core.drift.model_version import DataWindow, ModelVersion
 from digital_twin.core.drift.residual_gp import fit_residual
+from digital_twin.core.drift.update_config import HoldoutConfig, UpdateConfig
 from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import RobotConfig
-
-
-@dataclass(frozen=True)
-class UpdateConfig:
-    """How models are renewed."""
-
-    holdout: HoldoutConfig = param(HoldoutConfig)
-    command_delay: float = param(
-        0.003, "from a command to its torque, where no version says", unit="s", low=0, high=0.1
-    )
-    residual: bool = param(False, "after a full calibration, learn what no parameter explains (needs scikit-learn)")
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from scipy.signal import lfilter
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
-from digital_twin.core.config import param
 from digital_twin.core.ensemble import Ensemble
 from digital_twin.core.forecast_model import STATE, ForecastModel
 from digital_twin.core.forecaster import Forecaster
 from digital_twin.core.gait.controller import GaitCommand, GaitController
 from digital_twin.core.gait.gait_config import Gait
+from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.model import RobotModel
 from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
@@ -35,23 +35,6 @@ NS = 1_000_000_000
 FALLEN_TILT = math.cos(math.radians(45.0))
 FALLEN_HEIGHT = 0.6  # of the base when it stands
 STANDS = 30.0  # [N] on a sole that counts as contact
-
-
-@dataclass(frozen=True)
-class GateConfig:
-    """How a command is tried. Noises are standard deviations of the estimate's errors."""
-
-    horizon: float = param(5.0, "how far ahead", unit="s", low=0.5, high=60)
-    members: int = param(5, "robots that try it", low=1, high=256)
-    limit: float = param(0.3, "chance of a fall from which on a command is refused", low=0.01, high=1)
-    rate: float = param(200.0, "of the controller in the rollout", unit="Hz", low=50, high=1000)
-    delay: float = param(0.0075, "from a state to its command's torque", unit="s", low=0, high=0.05)
-    tilt: float = param(0.006, "of the attitude, constant", unit="rad", low=0, high=0.1)
-    velocity: float = param(0.02, "of the base's velocity", unit="m/s", low=0, high=0.5)
-    velocity_time: float = param(0.2, "over which an error of the velocity lasts", unit="s", low=0.001, high=10)
-    encoder: float = param(0.001, "of the joints' zeros", unit="rad", low=0, high=0.05)
-    joint_speed: float = param(0.02, "of the joints' speeds, at random each time", unit="rad/s", low=0, high=1)
-    seed: int = param(1, "of all that is random", low=0, high=2**31)
 
 
 @dataclass(frozen=True)
