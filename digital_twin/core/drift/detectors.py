@@ -133,7 +133,7 @@ class PageHinkley:
     """
 
     def __init__(
-        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 30
+        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 300
     ) -> None:
         """`run_length` in samples; `block` of them make a mean."""
         self._block, self._memory = block, memory
