@@ -12,15 +12,15 @@ import pytest
 from drift_wire import Wire
 
 from digital_twin.core.drift.model_version import parse_version
-from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
+from digital_twin.core.drift.rehearsal import Rehearsal
 from digital_twin.core.faults import parse_fault
-from digital_twin.core.script import load_script
+from digital_twin.core.script import Script, ScriptConfig, StepConfig
 from digital_twin.nodes import drift_monitor
-from digital_twin.paths import find
 from digital_twin.recording.typed import typestore
 from digital_twin.ros.model_loop import ModelLoop
 from digital_twin.ros.offline import Bus, offline
 
+BENT = {"hip_pitch": -0.5, "knee": 0.9, "ankle_pitch": -0.4, "shoulder_pitch": -0.3, "elbow": -0.6}  # [rad]
 RENEWAL = 3.0  # [s] of simulated time that a renewal is given
 
 
@@ -33,9 +33,11 @@ class Twin:
         self.bus = Bus(self._keep, say=lambda level, text: self.said.append((self.t, level, text)))
         given = {"calibration": 20.0, "forecast_rate": 0.0, "models.store": str(store)} | settings
         self.node = offline(drift_monitor.DriftMonitor, self.bus, given)
-        script = load_script(find("humanoid.yaml", "config/scripts"))
-        motion = squats_and_sways(script, robot.model, robot.joints.stand, seed, sway=0.5)
-        self.rehearsal = Rehearsal(robot.model, robot.config, seed, lambda t: motion(t + 2.5), Wire(robot, self.bus))
+        # Gentle enough not to fall with a load in one hand.
+        bent = {f"{side}_{joint}": q for side in "lr" for joint, q in BENT.items()}
+        script = ScriptConfig([StepConfig(1000.0, cycle="bent", period=4.0)], {"bent": bent})
+        motion = Script(script, robot.model, robot.joints.stand).sample
+        self.rehearsal = Rehearsal(robot.model, robot.config, seed, motion, Wire(robot, self.bus))
         self.loop, self.monitor = self.node._loop, self.node._monitor
 
     @property

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digital_twin.core.drift.detectors import SHIFTS, ChiSquare, Cusum, Detectors, PageHinkley
+from digital_twin.core.drift.bank import LENGTHS, ORDER, Nominal
+from digital_twin.core.drift.detectors import SHIFTS, ChiSquare, Cusum, Detectors, Directed, PageHinkley
 from digital_twin.core.drift.run_length import (
     chi_square_threshold,
     cusum_run_length,
@@ -36,6 +37,24 @@ def test_threshold_and_run_length_are_inverse(reference, run_length):
     if h > 0.0:
         assert cusum_run_length(reference, h) == pytest.approx(run_length, rel=1e-6)
     assert cusum_threshold(reference, 2 * run_length) >= h
+
+
+def nominal(rate=100.0, allowance=0.0):
+    """Of one channel that was learned and is as it should be."""
+    zero = np.zeros(1)
+    free = np.full((1, len(LENGTHS)), allowance)
+    return Nominal(
+        np.zeros((1, 1)),
+        np.ones((1, 2)),
+        np.zeros((1, ORDER)),
+        np.ones(1),
+        free,
+        zero,
+        zero,
+        zero,
+        np.ones(1, bool),
+        rate,
+    )
 
 
 def first_alarms(make, count, samples, seed=0, shift=0.0):
@@ -87,7 +106,7 @@ def test_lordens_bound():
 
 
 def test_an_outlier_is_no_change_and_two_in_a_row_are():
-    d = Detectors(1, 100.0, 1.0, 0.01, np.zeros(1))
+    d = Detectors(nominal(), 1.0, 0.01)
     for _ in range(100):
         d.add(np.zeros(1))
     d.add(np.array([5.0]))
@@ -98,7 +117,7 @@ def test_an_outlier_is_no_change_and_two_in_a_row_are():
 
 def test_an_alarm_ends_once_and_not_in_between():
     """A statistic about its threshold does not make the verdict flap."""
-    d = Detectors(1, 100.0, 1.0, 0.01, np.zeros(1))
+    d = Detectors(nominal(), 1.0, 0.01)
     rng = np.random.default_rng(0)
     seen = []
     for i in range(6000):
@@ -111,7 +130,7 @@ def test_an_alarm_ends_once_and_not_in_between():
 
 def test_creep_is_told_from_a_step():
     """A mean that moves by less than a standard deviation in two minutes is drift."""
-    d = Detectors(1, 50.0, 1.0, 0.01, np.full(1, 0.15))
+    d = Detectors(nominal(50.0, 0.15), 1.0, 0.01)
     rng = np.random.default_rng(3)
     for i in range(6000):
         d.add(rng.standard_normal(1) + 0.7 * i / 6000)
@@ -121,7 +140,7 @@ def test_creep_is_told_from_a_step():
 
 
 def test_a_spread_that_grows_is_seen():
-    d = Detectors(1, 100.0, 1.0, 0.01, np.zeros(1))
+    d = Detectors(nominal(), 1.0, 0.01)
     rng = np.random.default_rng(0)
     for i in range(400):
         d.add((1.0 if i < 200 else 2.2) * rng.standard_normal(1) * (1 if i % 2 else -1))
@@ -157,3 +176,38 @@ def test_onset_is_where_the_change_began():
     for i in range(300):
         c.add(rng.standard_normal(1) + (1.5 if i >= 260 else 0.0))
     assert 30 <= c.onset()[0] <= 60
+
+
+def test_a_gain_of_something_known_is_found_by_its_pattern():
+    """Friction that grows has no mean: it turns with the motion. Its likelihood ratio has the run length asked for."""
+    rng = np.random.default_rng(0)
+    pattern = np.sign(np.sin(np.arange(4000) * 0.05))
+    d, plain = Directed(200, 500.0), Cusum(200, 500.0)
+    quiet = 0
+    for i in range(500):
+        d.add(rng.standard_normal(200), 0.5 * pattern[i] * np.ones(200))
+    quiet = (d.level >= 1.0).mean()
+    d.reset()
+    found = np.full(200, np.nan)
+    for i in range(400):
+        x = rng.standard_normal(200) + 0.5 * pattern[i]
+        d.add(x, 0.5 * pattern[i] * np.ones(200))
+        plain.add(x)
+        found[np.isnan(found) & (d.level >= 1.0)] = i + 1
+    assert quiet < 0.2
+    assert np.nanmean(found) <= 2.0 * least_delay(0.125, 500.0) and np.isfinite(found).all()
+
+
+def test_healthy_scores_with_long_tails_raise_thresholds():
+    """What rose high while all was well must rise higher before it is an alarm."""
+    rng = np.random.default_rng(0)
+    calm, wild = rng.standard_normal((3000, 1)), rng.standard_normal((3000, 1))
+    wild[1000:1030] += 2.0
+    thresholds = []
+    for scores in (calm, wild):
+        d = Detectors(nominal(), 1.0, 0.01)
+        for _ in d.rehearse(scores, np.zeros_like(scores)):
+            pass
+        thresholds.append(d.cusum._h.max())
+        assert d.level[0] == 0.0 and not d.alarm[0]
+    assert thresholds[1] > 1.5 * thresholds[0]

@@ -20,6 +20,7 @@ PIECE = 25  # healthy samples that are gone through at a time
 SLOW = 5.0  # [s] of evidence, after which a change crept
 CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
 CHANCE = 1.15  # times as high as usual is chance
+MARGIN = 1.6  # on thresholds: a minute does not show all that an hour will
 LN2 = math.log(2.0)
 UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
@@ -52,7 +53,7 @@ class Cusum:
         k = np.array(SHIFTS) / 2.0
         usual = np.array([max(cusum_threshold(float(x), samples / LN2), 0.5) for x in k])
         found = highest.max(axis=1) * self.thresholds[:, None] / usual[:, None]
-        self._h = self._h * np.maximum(1.0, found / CHANCE)[:, None, :]
+        self._h = self._h * MARGIN * np.maximum(1.0, found / CHANCE)[:, None, :]
         self.reset()
 
     def add(self, scores: Array) -> None:
@@ -98,7 +99,7 @@ class Directed:
     def heed(self, highest: Array, samples: int) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
-        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * MARGIN * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def add(self, scores: Array, effect: Array) -> None:
@@ -132,7 +133,7 @@ class PageHinkley:
     """
 
     def __init__(
-        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 30
+        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 300
     ) -> None:
         """`run_length` in samples; `block` of them make a mean."""
         self._block, self._memory = block, memory
@@ -172,7 +173,7 @@ class PageHinkley:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
         found = highest.max(axis=0) * self.threshold / usual
-        self.threshold = self.threshold * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * MARGIN * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def reset(self) -> None:

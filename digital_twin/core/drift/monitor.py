@@ -34,6 +34,7 @@ from digital_twin.core.world import World
 
 NS = 1_000_000_000
 PIECE = 20  # blocks whose residuals are computed anew in one go
+SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
@@ -316,6 +317,8 @@ class Monitor:
         """What happened since the change seems to have begun."""
         body, feet = self.banks["body"], self.banks["feet"]
         begin = self._onset(now_ns)
+        if now_ns - begin > NS:
+            begin += SHOCK  # how the robot gives way at first is in no signature
         blocks = [b for b in self._recent if b.stamp_ns >= begin]
         scores, sigma = body.since(begin)
         count = min(len(blocks), len(scores))

@@ -1,0 +1,129 @@
+"""The monitor on the simulated robot: learned, quiet while all is well, right about what is broken, and never confused."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+from digital_twin.core.drift.config import DriftConfig
+from digital_twin.core.drift.monitor import Monitor
+from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
+from digital_twin.core.drift.verdict import Judge
+from digital_twin.core.faults import parse_fault
+from digital_twin.core.script import load_script
+from digital_twin.paths import find
+
+
+def begin(robot, calibration=10.0):
+    config = DriftConfig(calibration=calibration, forecast_rate=0.0)
+    monitor = Monitor(robot.model, robot.config, robot.joints, config)
+    script = load_script(find("humanoid.yaml", "config/scripts"))
+    motion = squats_and_sways(script, robot.model, robot.joints.stand, 1, sway=0.5)
+    return monitor, Rehearsal(robot.model, robot.config, 1, lambda t: motion(t + 2.5), monitor)
+
+
+@pytest.fixture(scope="module")
+def learned(robot):
+    """A monitor that has learned its robot while that squatted."""
+    monitor, rehearsal = begin(robot)
+    while monitor.phase != "watching":
+        rehearsal.run(0.5)
+        assert rehearsal.time < 30.0
+    return monitor, rehearsal
+
+
+@pytest.fixture
+def ready(learned):
+    """The same for each test: copies."""
+    return copy.deepcopy(learned, {id(learned[1].motion): learned[1].motion})
+
+
+def test_nothing_is_said_while_nothing_changes(ready):
+    monitor, rehearsal = ready
+    for _ in range(30):
+        rehearsal.run(0.1)
+        assert not any(a.any() for a in monitor.alarms().values())
+    verdict = Judge(monitor).verdict(rehearsal.plant.time_ns)
+    assert verdict.level == 0 and verdict.words == "behaves like its model"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "target", "size", "within"),
+    [
+        ("payload l_gripper 2", "payload", "l_gripper", 2.0, 1.0),
+        (f"encoder l_knee {math.radians(1):.6f}", "encoder", "l_knee", math.radians(1.0), 0.3),
+        ("motor r_knee 0.6", "motor", "r_knee", 0.6, 1.0),
+        ("imu_bias gyro 0 0 0.02", "gyro bias", "", 0.02, 0.5),
+    ],
+)
+def test_a_fault_is_found_named_and_sized(ready, fault, kind, target, size, within):
+    monitor, rehearsal = ready
+    rehearsal.faults.add(parse_fault(fault))
+    start = rehearsal.time
+    while not any(a.any() for a in monitor.alarms().values()):
+        rehearsal.run(0.02)
+        assert rehearsal.time - start <= within
+    rehearsal.run(2.0)
+    h = monitor.hypotheses[0]
+    assert (h.kind, h.target) == (kind, target), [x.words for x in monitor.hypotheses]
+    assert h.size == pytest.approx(size, rel=0.2) and h.low < h.size < h.high
+    assert h.words in Judge(monitor).verdict(rehearsal.plant.time_ns).words
+
+
+def test_a_push_is_none_of_these(ready):
+    """Something is noticed; nothing in the bank explains it well enough to be renewed."""
+    monitor, rehearsal = ready
+    rehearsal.faults.add(parse_fault("push torso 0 60 0 for 0.3"))
+    rehearsal.run(0.35)
+    assert any(a.any() for a in monitor.alarms().values())
+    assert not monitor.hypotheses or monitor.hypotheses[0].kind not in ("payload", "motor", "encoder")
+
+
+def test_reset_forgets_alarms_and_keeps_what_is_normal(ready):
+    monitor, rehearsal = ready
+    rehearsal.faults.add(parse_fault("motor r_knee 0.6 for 0.5"))
+    rehearsal.run(0.6)
+    assert any(a.any() for a in monitor.alarms().values())
+    nominal = monitor.banks["body"].bank.nominal
+    monitor.reset()
+    assert not any(a.any() for a in monitor.alarms().values()) and monitor.hypotheses == []
+    assert monitor.banks["body"].bank.nominal is nominal and monitor.phase == "watching"
+
+
+def test_bad_input_stops_nothing(ready):
+    """NaN, constant, starting and stopping, from the past."""
+    monitor, rehearsal = ready
+    now, n = rehearsal.plant.time_ns, monitor.model.n
+    for i in range(40):
+        stamp = now + i * 5_000_000
+        q = np.full(n, np.nan) if i % 2 else np.zeros(n)
+        monitor.joints(stamp, q, None, None)
+        monitor.imu(stamp, np.full(3, np.nan), np.zeros(3))
+        monitor.wrench(stamp, 0, np.full(6, np.nan))
+        monitor.innovations(stamp, np.full(12 + n, np.nan))
+        monitor.joints(stamp - 50_000_000, np.zeros(n), np.zeros(n), np.zeros(n))
+    Judge(monitor).verdict(now)
+    assert monitor.phase in ("watching", "calibrating", "waiting")
+
+
+def test_what_was_not_seen_while_learning_is_not_judged(ready):
+    monitor, rehearsal = ready
+    stand = rehearsal.motion(rehearsal.time)[0].copy()
+    elbow = monitor.model.joint_index["l_elbow"]
+    stand[elbow] -= 0.8
+    rehearsal.motion = lambda t: (stand, np.zeros(monitor.model.n))
+    before = monitor.outside
+    rehearsal.run(0.5)
+    assert monitor.outside > before
+
+
+def test_little_data_is_said_in_words(robot):
+    """Two seconds at rest: what cannot be learned is named, and the rest is watched."""
+    monitor, rehearsal = begin(robot, calibration=2.0)
+    rehearsal.streams.silent.add("external_pose")
+    while monitor.phase != "watching":
+        rehearsal.run(0.5)
+    statuses = {s.name: s for s in Judge(monitor).verdict(rehearsal.plant.time_ns).statuses}
+    assert statuses["base pose"].words.startswith("not judged: too few readings")
+    assert statuses["commands"].words.startswith("not judged")
