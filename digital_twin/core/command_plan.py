@@ -59,7 +59,8 @@ class CommandPlan:
     def to_plain(self, now_ns: int, code: Callable[[Array], Any]) -> dict[str, Any]:
         """What matters of it from now on, as plain data; `code` makes such of an array."""
         stamps = [c[0] for c in self._commands]
-        first = max(0, bisect.bisect_right(stamps, now_ns - self.delay_ns) - 1)
+        # The period of the source is known from its last commands.
+        first = max(0, min(bisect.bisect_right(stamps, now_ns - self.delay_ns) - 1, len(stamps) - STEADY))
         path = self._trajectory
         return {
             "plan": self.plan, "delay_ns": self.delay_ns, "trend": self._trend,
