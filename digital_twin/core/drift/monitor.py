@@ -80,7 +80,7 @@ class Monitor:
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
             self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units, caution=CAUTION)
-        self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=CAUTION)
+        self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=2.0 * CAUTION)  # feet twist
         if self._scan is not None:
             self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS, caution=CAUTION)
         self._attribution = Attribution(r, self.banks["body"].bank, self._feet_names)
