@@ -44,17 +44,9 @@ def nominal(rate=100.0, allowance=0.0):
     zero = np.zeros(1)
     free = np.full((1, len(LENGTHS)), allowance)
     return Nominal(
-        np.zeros((1, 1)),
-        np.ones((1, 2)),
-        np.zeros((1, ORDER)),
-        np.ones(1),
-        free,
-        zero,
-        zero,
-        zero,
-        np.ones(1, bool),
-        rate,
-    )
+        mean=np.zeros((1, 1)), doubt=np.zeros((1, 1, 1)), variance=np.ones((1, 2)), weights=np.zeros((1, ORDER)),
+        scale=np.ones(1), allowance=free, directed_allowance=zero, unrest=zero, left=zero, good=np.ones(1, bool), rate=rate,
+    )  # fmt: skip
 
 
 def first_alarms(make, count, samples, seed=0, shift=0.0):

@@ -22,6 +22,8 @@ LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no
 SHIFTS = (0.5, 1.0, 2.0, 4.0)  # that CUSUMs are made for; any shift between is within 1.8 of the best delay
 LENGTHS = (160, 40, 12, 4)  # samples in which each of them is found: what the model leaves unexplained over as many
 LAGS = 20
+DOUBT = 2.0  # standard deviations of a mean's uncertainty that are forgiven
+UNBOUNDED = 1e5  # coefficients of which nothing is known before
 WINDOW = 0.5  # [s] over which squares are summed
 STRONGEST = 3.0  # [standard deviations] of an effect that is looked for
 
@@ -30,13 +32,14 @@ STRONGEST = 3.0  # [standard deviations] of an effect that is looked for
 class Nominal:
     """What is learned, of c channels.
 
-    mean (c, p), variance (c, 2), weights of the autoregression (c, ORDER), scale (c,), and allowance (c, LENGTHS): by how
+    mean (c, p) and its covariance, doubt (c, p, p); variance (c, 2), weights of the autoregression (c, ORDER), scale (c,), and allowance (c, LENGTHS): by how
     much the mean of a stretch may differ from zero without any change, in standard deviations; directed_allowance (c,)
     the same along what the channel responds to. unrest (c,): largest mean square of a window. left (c,): the largest
     autocorrelation of the scores. good (c,): whether a channel can be judged. rate: samples a second.
     """
 
     mean: Array
+    doubt: Array
     variance: Array
     weights: Array
     scale: Array
@@ -97,7 +100,7 @@ class Bank:
         """Learn from what was given, one channel a step; `nominal` is there at the end."""
         c, rows = self._c, self._rows
         out = Nominal(
-            np.zeros((c, self._p)), np.ones((c, 2)), np.zeros((c, ORDER)), np.ones(c), np.zeros((c, len(LENGTHS))),
+            np.zeros((c, self._p)), np.zeros((c, self._p, self._p)), np.ones((c, 2)), np.zeros((c, ORDER)), np.ones(c), np.zeros((c, len(LENGTHS))),
             np.zeros(c), np.zeros(c), np.zeros(c), np.zeros(c, dtype=bool),
         )  # fmt: skip
         if len(rows) > 1:
@@ -132,7 +135,11 @@ class Bank:
             v = self.sizes * features[:, 1] / self.sigma
             self.effect = (v - (m.weights.T * self._past_effect).sum(axis=0)) / m.scale
             self._past_effect = np.vstack([v, self._past_effect[:-1]])
-        return np.asarray(np.clip(self.scores, -CLIP, CLIP))
+        # What the mean's own coefficients leave open is no change: it grows where the calibration has not been.
+        unsure = np.sqrt(np.maximum(np.einsum("ci,cij,cj->c", features, m.doubt, features), 0.0))
+        slack = DOUBT * unsure / self.sigma / m.scale
+        shrunk = np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0)
+        return np.asarray(np.clip(shrunk, -CLIP, CLIP))
 
     def whiten(self, signature: Array, sigma: Array) -> Array:
         """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
@@ -157,7 +164,7 @@ def _fit_channel(
     r, F, g = r[there], F[there], g[there]
     if np.ptp(r) == 0.0:
         return "constant"
-    out.mean[i] = _mean(r, F, usual)
+    out.mean[i], out.doubt[i] = _mean(r, F, usual)
     e = r - F @ out.mean[i]
     limit = 8.0 * max(float(np.median(np.abs(e))), 1e-12)
     e = np.clip(e, -limit, limit)
@@ -188,18 +195,21 @@ def _filter(u: Array, weights: Array) -> Array:
     return np.asarray(u[ORDER:] - past)
 
 
-def _mean(r: Array, F: Array, usual: Array) -> Array:
+def _mean(r: Array, F: Array, usual: Array) -> tuple[Array, Array]:
     """Least squares with what coefficients usually are (p,) as a prior: what the calibration does not tell stays small.
 
-    Features that are not there are left out. Ten neighbouring samples count as one.
+    Features that are not there are left out. Ten neighbouring samples count as one. Coefficients (p,), and their
+    covariance (p, p).
     """
     used = np.sqrt((F * F).mean(axis=0)) > 1e-9
-    out = np.zeros(F.shape[1])
+    out, covariance = np.zeros(F.shape[1]), np.diag(np.where(usual < UNBOUNDED, usual**2, 0.0))
     A = F[:, used]
     plain = np.linalg.lstsq(A, r, rcond=None)[0]
     weight = 0.1 / max(float(np.var(r - A @ plain)), 1e-18)
-    out[used] = np.linalg.solve(weight * (A.T @ A) + np.diag(usual[used] ** -2.0), weight * (A.T @ r))
-    return out
+    spread = np.linalg.inv(weight * (A.T @ A) + np.diag(usual[used] ** -2.0))
+    out[used] = spread @ (weight * (A.T @ r))
+    covariance[np.ix_(used, used)] = spread
+    return out, covariance
 
 
 def _variance(e: Array, g: Array) -> Array:

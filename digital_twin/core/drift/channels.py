@@ -22,10 +22,11 @@ class Channels:
 
     def __init__(
         self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
-        sizes: Array | None = None, usual: Array | None = None,
+        sizes: Array | None = None, usual: Array | None = None, caution: float = 1.0,
     ) -> None:  # fmt: skip
         self.name, self.bank = name, Bank(names, units, features, sizes, usual)
         self.detectors: Detectors | None = None
+        self._caution = caution
         self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)
         self._plain = np.ones((len(self.bank.names), 1))
         self._still = np.zeros(len(self.bank.names))
@@ -38,7 +39,7 @@ class Channels:
         """Make detectors for what was learned, a little at a time."""
         nominal = self.bank.nominal
         if nominal is not None and nominal.good.any():
-            self.detectors = Detectors(nominal, hours, share)
+            self.detectors = Detectors(nominal, hours, share, caution=self._caution)
             yield from self.detectors.rehearse(*self.bank.healthy)
         c = len(self.bank.names)
         self.bank.healthy = np.empty((0, c)), np.empty((0, c))

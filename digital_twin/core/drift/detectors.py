@@ -47,13 +47,13 @@ class Cusum:
         self.since = np.zeros((len(SHIFTS), 2, channels), dtype=np.intp)
         self.cap = CAP
 
-    def heed(self, highest: Array, samples: int) -> None:
+    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (shifts, 2, c) rose higher than those of
         independent scores would: their tails are that much longer."""
         k = np.array(SHIFTS) / 2.0
         usual = np.array([max(cusum_threshold(float(x), samples / LN2), 0.5) for x in k])
         found = highest.max(axis=1) * self.thresholds[:, None] / usual[:, None]
-        self._h = self._h * MARGIN * np.maximum(1.0, found / CHANCE)[:, None, :]
+        self._h = self._h * margin * np.maximum(1.0, found / CHANCE)[:, None, :]
         self.reset()
 
     def add(self, scores: Array) -> None:
@@ -96,10 +96,10 @@ class Directed:
         self.since = np.zeros((2, channels), dtype=np.intp)
         self.cap = CAP
 
-    def heed(self, highest: Array, samples: int) -> None:
+    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
-        self.threshold = self.threshold * MARGIN * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def add(self, scores: Array, effect: Array) -> None:
@@ -169,11 +169,11 @@ class PageHinkley:
         calm = known & (self.level < 0.5)
         self.mean = np.where(calm, self.mean + difference / (self._memory + self._blocks), self.mean)
 
-    def heed(self, highest: Array, samples: int) -> None:
+    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
         found = highest.max(axis=0) * self.threshold / usual
-        self.threshold = self.threshold * MARGIN * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def reset(self) -> None:
@@ -231,9 +231,10 @@ class Detectors:
         alarm: (c,) of bool.
     """
 
-    def __init__(self, nominal: Nominal, hours: float, share: float, block: float = 2.0) -> None:
+    def __init__(self, nominal: Nominal, hours: float, share: float, block: float = 2.0, caution: float = 1.0) -> None:
         """hours: between false alarms of the whole system, of which each channel has a `share`. block [s] of Page and
-        Hinkley's means."""
+        Hinkley's means. caution: thresholds are that many times higher, of channels that bear witness to little."""
+        self._caution = caution
         c, rate = len(nominal.scale), max(nominal.rate, 1.0)
         self.run_length = hours * 3600.0 * rate
         each = 4.0 * self.run_length / share  # four detectors share what a channel has
@@ -272,7 +273,8 @@ class Detectors:
                 yield
         for d, h, cap in zip(parts, highest, (CAP, CAP, 1.1), strict=True):
             d.cap = cap
-            d.heed(h, max(len(scores), 10))
+            d.heed(h, max(len(scores), 10), MARGIN * self._caution)
+        self.spread.threshold = self.spread.threshold * self._caution
 
     def reset(self) -> None:
         """Start from nothing."""

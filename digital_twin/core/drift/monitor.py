@@ -34,6 +34,8 @@ from digital_twin.core.world import World
 
 NS = 1_000_000_000
 PIECE = 20  # blocks whose residuals are computed anew in one go
+CAUTION = 2.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
+SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
@@ -75,12 +77,12 @@ class Monitor:
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
         self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual)}
-        self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet))
+        self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
-            self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units)
-        self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS)
+            self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units, caution=CAUTION)
+        self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=2.0 * CAUTION)  # feet twist
         if self._scan is not None:
-            self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS)
+            self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS, caution=CAUTION)
         self._attribution = Attribution(r, self.banks["body"].bank, self._feet_names)
         self.phase = "waiting"
         self._blocks: deque[Block] = deque(maxlen=round(config.calibration * config.rate) + 10)
@@ -92,7 +94,7 @@ class Monitor:
         self.hypotheses: list[Hypothesis] = []
         self.since_ns: int | None = None
         self.attributed_ns: int | None = None
-        self._next_ns = 0
+        self._next_ns, self._pause = 0, 1.0
         self._leaps: dict[int, tuple[int, float, float]] = {}
         self.outside = 0
         self.now_ns = 0
@@ -273,9 +275,10 @@ class Monitor:
             self.hypotheses = []
             return
         if self.since_ns is None:
-            self.since_ns, self._next_ns = block.stamp_ns, block.stamp_ns + NS // 10
+            self.since_ns, self._next_ns, self._pause = block.stamp_ns, block.stamp_ns + NS // 10, 1.0
         if self._work is None and block.stamp_ns >= self._next_ns:
-            self._next_ns = block.stamp_ns + round(self.config.attribute_every * NS)
+            self._next_ns = block.stamp_ns + round(self._pause * self.config.attribute_every * NS)
+            self._pause = min(SLOWEST, SLOWER * self._pause)
             self._work = self._attribute(block.stamp_ns)
         self._step()
 
