@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 200)
+# Nodes keep models, recordings and logs there; those of the user are none of our business.
+os.environ["HOME"] = tempfile.mkdtemp(prefix="digital_twin_tests_")
 
 import pytest
 from hypothesis import settings

@@ -97,7 +97,7 @@ def test_an_episode_is_remembered_by_all_that_it_follows_from(tmp_path):
     assert not known and first.upright == 1.0 and 0.0 < first.speed < 0.6 and 0.1 < first.transport < 20.0
     again, known = trials((plain, 1000))
     assert known and again == first
-    other, known = trials((to_plain(dataclasses.replace(Gait(), step_height=0.06)), 1000))
+    other, known = trials((to_plain(dataclasses.replace(Gait(), step_height=0.07)), 1000))
     assert not known and other != first
     assert not GaitTrials("", "", dataclasses.replace(SHORT, speed=0.2), str(tmp_path))((plain, 1000))[1]
     assert len(list(tmp_path.rglob("*.json"))) == 3
