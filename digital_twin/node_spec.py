@@ -12,12 +12,14 @@ from digital_twin.options import Options
 class NodeSpec:
     """One node to run. Its executable and its module below digital_twin.nodes bear its name.
 
-    `once`: its end is an end, not a failure (a recording that was played).
+    `once`: its end is an end, not a failure (a recording that was played). `later`: it is not in the loop, and may start
+    when what is has done so.
     """
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     once: bool = False
+    later: bool = False
 
 
 def common(options: Options) -> dict[str, Any]:

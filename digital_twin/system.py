@@ -52,15 +52,15 @@ def describe(options: Options) -> list[NodeSpec]:
     nodes.append(NodeSpec("physical_bridge", bridge))
     nodes.append(NodeSpec("twin_synchronizer", dict(robot)))
     for name in ("physics_predictor", "virtual_sensor_publisher", "drift_monitor"):
-        nodes.append(NodeSpec(name, dict(robot)))
+        nodes.append(NodeSpec(name, dict(robot), later=True))
     if any(
         spec.kind == "lidar" for spec in sensor_specs(load_robot(options.robot_description, options.robot_config))[0]
     ):
         # Around a real robot is whatever is there: its virtual lidars see a world only when one is named.
         around = options.world or ("" if real else "humanoid_world.sdf")
-        nodes.append(NodeSpec("virtual_lidar_publisher", robot | {"world": around}))
+        nodes.append(NodeSpec("virtual_lidar_publisher", robot | {"world": around}, later=True))
     if robot_cameras(options.robot_description)[0]:
-        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}))
+        nodes.append(NodeSpec("virtual_camera_publisher", robot | {"world": options.world}, later=True))
     nodes += _controller(options, robot)
     return nodes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -18,7 +19,9 @@ from digital_twin.core.errors import NodeError, TwinError
 from digital_twin.node_spec import NodeSpec, page
 from digital_twin.options import Options
 
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 BAD_START = 2  # exit code of a node that cannot start as it was told to
+HEAD_START = 2.0  # [s] of the nodes in the loop before the others
 GIVE_UP_AFTER = 5  # deaths within GIVE_UP_WITHIN seconds
 GIVE_UP_WITHIN = 20.0
 
@@ -43,14 +46,16 @@ class Supervisor:
         self.children = {spec.name: Child(spec, command(spec, namespace, config)) for spec in nodes}
         self._say = say
         self._readers: list[threading.Thread] = []
+        self._later = 0.0
 
     def start(self) -> None:
-        """Start all but those that run already."""
+        """Start what does not run already; `check` starts those that may come later."""
+        self._later = time.monotonic() + HEAD_START
         for child in self.children.values():
-            if child.process is None:
-                self._start(child)
-            else:
+            if child.process is not None:
                 self._listen(child)
+            elif not child.spec.later:
+                self._start(child)
 
     def adopt(self, name: str, process: subprocess.Popen[str]) -> None:
         """A node that was started before; see `start_page`."""
@@ -79,6 +84,8 @@ class Supervisor:
         restarted = []
         for name, child in self.children.items():
             process = child.process
+            if process is None and time.monotonic() >= self._later:
+                self._start(child)
             if child.ended or process is None or process.poll() is None:
                 continue
             if process.returncode == 0 and child.spec.once:
@@ -136,12 +143,20 @@ def launch(command: Sequence[str]) -> subprocess.Popen[str]:
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
     }
-    # A group of its own: a terminal's Ctrl-C is for us, and we tell the nodes. A session of its own would be one to
-    # the scheduler too (autogroups), and none would yield to another.
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
-        env=environment, preexec_fn=os.setpgrp,
+        env=environment, preexec_fn=_own_group,
     )  # fmt: skip
+
+
+def _own_group() -> None:
+    """In a new process: a terminal's Ctrl-C is for us, and we tell the nodes; when we die, however hard, they get SIGTERM.
+
+    A session of its own would be one to the scheduler too (autogroups), and none would yield to another.
+    """
+    os.setpgrp()
+    if _PRCTL is not None:
+        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def start_page(options: Options) -> subprocess.Popen[str] | None:
