@@ -77,7 +77,7 @@ def test_fifteen_seconds_of_a_simulated_humanoid_and_its_twin(domain, tmp_path):
         assert set(r["loop"][node]) == {"min", "avg", "max", "overruns"}
     assert 0 < r["joint_rmse_rad"] < 0.003
     assert 0 < r["base_position_rmse_m"] < 0.02 and 0 < r["base_attitude_rmse_deg"] < 2.0
-    assert r["distance_m"] > 0.05, "the robot did move"
+    assert r["distance_m"] > 0.2, "the robot did move"
     assert 0.9 < r["real_time_factor"] < 1.05
     assert r["messages"]["received"] > 5000 and sum(r["messages"]["rejected"].values()) < 50
     assert r["node_restarts"] == {n.name: 0 for n in describe(Options())}
