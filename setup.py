@@ -19,6 +19,7 @@ RUNTIME = [
     "rich>=13",
     "rosbags>=0.11",
     "scipy>=1.11",
+    "setproctitle>=1.3",
     "setuptools<80",
     "viser>=1.1,<2",
     "websockets>=15",

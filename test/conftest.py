@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -39,6 +40,17 @@ def robot() -> Robot:
 def icub() -> Robot:
     """iCub, its robot config guessed."""
     return load_robot(str(ICUB / "icub.urdf"))
+
+
+def wait_for(condition, seconds, what):
+    """Wait for something in another process; returns what the condition gave."""
+    end = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.02)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ICUB, REPOSITORY, needs_icub
+from conftest import ICUB, REPOSITORY, needs_icub, wait_for
 from ros_rig import rig
 from sensor_msgs.msg import JointState
 
@@ -47,16 +47,6 @@ def nodes_of(parent):
         if match:
             found[match.group(1)] = p
     return found
-
-
-def wait_for(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result:
-            return result
-        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.02)
 
 
 def test_fifteen_seconds_of_a_simulated_humanoid_and_its_twin(domain, tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from digital_twin.cli.supervisor import prepare_environment, start_page
+from digital_twin.cli.fork_server import ForkServer
+from digital_twin.cli.supervisor import launch, prepare_environment, start_page
 from digital_twin.options import Options
 
 
@@ -25,11 +26,13 @@ def run_with_page(options: Options, ending: Any, **how: Any) -> None:
     """Start the page, then all that takes a second to import, then the twin. `how`: as of Run."""
     prepare_environment()
     page = start_page(options)
+    server = ForkServer(launch)
     try:
         from digital_twin.cli.run import Run
 
-        Run(options, ending, page=page, **how).execute()
+        Run(options, ending, page=page, launcher=server.launch, **how).execute()
     finally:
+        server.close()
         if page is not None and page.poll() is None:  # it did not come to a run
             page.kill()
             page.wait()

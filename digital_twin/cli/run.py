@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.live import Live
 
 from digital_twin.bags import Bag
 from digital_twin.cli.report import build_report, check_writable, in_words, write_report
-from digital_twin.cli.supervisor import Supervisor
+from digital_twin.cli.supervisor import Process, Supervisor
 from digital_twin.cli.terminal import Ending
 from digital_twin.core.world import load_world
 from digital_twin.options import Options
@@ -29,9 +30,9 @@ class Run:
 
     def __init__(
         self, options: Options, ending: Ending, *, duration: float, headless: bool, report: str,
-        page: subprocess.Popen[str] | None = None,
+        page: subprocess.Popen[str] | None = None, launcher: Callable[[Sequence[str]], Process] | None = None,
     ) -> None:  # fmt: skip
-        """page: the live page's process, where it has been started already."""
+        """page: the live page's process, where it has been started already. launcher: as of Supervisor."""
         self.options, self.duration, self.report_path = options, duration, report
         self.robot = check(options, report)
         self.console = Console(stderr=True)
@@ -39,7 +40,7 @@ class Run:
         self.display: Live | None = None
         self.ending = ending
         nodes = describe(options)
-        self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say)
+        self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say, launcher)
         if page is not None:
             self.supervisor.adopt("dashboard", page)
         self.names = [spec.name for spec in nodes]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,15 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from digital_twin.cli.fork_server import Forked, own_group
 from digital_twin.core.errors import NodeError, TwinError
 from digital_twin.node_spec import NodeSpec, page
 from digital_twin.options import Options
 
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 BAD_START = 2  # exit code of a node that cannot start as it was told to
 HEAD_START = 2.0  # [s] of the nodes in the loop before the others
 GIVE_UP_AFTER = 5  # deaths within GIVE_UP_WITHIN seconds
 GIVE_UP_WITHIN = 20.0
+
+Process = subprocess.Popen[str] | Forked
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Child:
 
     spec: NodeSpec
     command: list[str]
-    process: subprocess.Popen[str] | None = None
+    process: Process | None = None
     restarts: int = 0
     ended: bool = False
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=GIVE_UP_AFTER))
@@ -42,9 +43,13 @@ class Child:
 class Supervisor:
     """Runs nodes. `say(node, line)` gets what they print."""
 
-    def __init__(self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, nodes: Sequence[NodeSpec], namespace: str, config: str, say: Callable[[str, str], None],
+        launcher: Callable[[Sequence[str]], Process] | None = None,
+    ) -> None:  # fmt: skip
+        """launcher: starts a node's process: `launch`, or a ForkServer's."""
         self.children = {spec.name: Child(spec, command(spec, namespace, config)) for spec in nodes}
-        self._say = say
+        self._say, self._launch = say, launcher or launch
         self._readers: list[threading.Thread] = []
         self._later = 0.0
 
@@ -57,12 +62,12 @@ class Supervisor:
             elif not child.spec.later:
                 self._start(child)
 
-    def adopt(self, name: str, process: subprocess.Popen[str]) -> None:
+    def adopt(self, name: str, process: Process) -> None:
         """A node that was started before; see `start_page`."""
         self.children[name].process = process
 
     def _start(self, child: Child) -> None:
-        child.process = launch(child.command)
+        child.process = self._launch(child.command)
         self._listen(child)
 
     def _listen(self, child: Child) -> None:
@@ -70,7 +75,7 @@ class Supervisor:
         reader.start()
         self._readers.append(reader)
 
-    def _read(self, child: Child, process: subprocess.Popen[str]) -> None:
+    def _read(self, child: Child, process: Process) -> None:
         for line in process.stdout or ():
             child.last_words = line.rstrip()
             self._say(child.spec.name, child.last_words)
@@ -86,20 +91,21 @@ class Supervisor:
             process = child.process
             if process is None and time.monotonic() >= self._later:
                 self._start(child)
-            if child.ended or process is None or process.poll() is None:
+            code = None if process is None else process.poll()
+            if child.ended or code is None:
                 continue
-            if process.returncode == 0 and child.spec.once:
+            if code == 0 and child.spec.once:
                 child.ended = True
                 continue
-            if process.returncode == BAD_START:
+            if code == BAD_START:
                 self._settle()
                 raise TwinError(child.last_words.split(": ", 1)[-1] or f"{name} cannot start")
             now = time.monotonic()
             child.deaths.append(now)
             if len(child.deaths) == GIVE_UP_AFTER and now - child.deaths[0] < GIVE_UP_WITHIN:
                 self._settle()
-                raise NodeError(f"{name} keeps dying ({why(process.returncode)}): {child.last_words}")
-            self._say(name, f"died ({why(process.returncode)}); starting it again")
+                raise NodeError(f"{name} keeps dying ({why(code)}): {child.last_words}")
+            self._say(name, f"died ({why(code)}); starting it again")
             child.restarts += 1
             self._start(child)
             restarted.append(name)
@@ -135,8 +141,8 @@ class Supervisor:
         self._settle()
 
 
-def launch(command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a node's process."""
+def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[str]:
+    """Start a node's process. `more`: as of subprocess.Popen."""
     environment = os.environ | {
         "DIGITAL_TWIN_SUPERVISOR": str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
@@ -145,18 +151,8 @@ def launch(command: Sequence[str]) -> subprocess.Popen[str]:
     }
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
-        env=environment, preexec_fn=_own_group,
+        env=environment, preexec_fn=own_group, **more,
     )  # fmt: skip
-
-
-def _own_group() -> None:
-    """In a new process: a terminal's Ctrl-C is for us, and we tell the nodes; when we die, however hard, they get SIGTERM.
-
-    A session of its own would be one to the scheduler too (autogroups), and none would yield to another.
-    """
-    os.setpgrp()
-    if _PRCTL is not None:
-        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def start_page(options: Options) -> subprocess.Popen[str] | None:
@@ -171,7 +167,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
+def _signal(process: Process, number: signal.Signals) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
