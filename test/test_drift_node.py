@@ -118,6 +118,23 @@ def test_services_and_bad_bytes_with_real_ros(tmp_path):
                 receive(b"\x00\x01\x00\x00nonsense")
 
 
+def test_a_verdict_is_logged_at_its_level_however_it_changes(tmp_path, capfd):
+    """rclpy refuses a line of code that logs at another level than it did before."""
+    with rig(DriftMonitor, forecast_rate=0.0, models__store=str(tmp_path)) as r:
+        node = r.nodes[0]
+        now = node._judge.verdict(0)
+        for level, words in ((1, "worse"), (0, "well again"), (2, "bad")):
+            verdict = dataclasses.replace(now, level=level, words=words)
+            node._judge.verdict = lambda _, verdict=verdict: verdict
+            node._looks += 100
+            node._look()
+        for level in ("info", "error", "warning", "info"):
+            node.say(level, f"said as {level}")
+    err = capfd.readouterr().err
+    assert "[WARN]" in err and "worse" in err and "[INFO]" in err and "well again" in err and "bad" in err
+    assert "[ERROR]" in err and "said as error" in err
+
+
 def test_settings_are_a_dataclass_of_the_nodes():
     from digital_twin.settings import SETTINGS
 

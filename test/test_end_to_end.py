@@ -196,18 +196,23 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
 
 
 def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
+    """At half the rate: it is not about how much a machine can do."""
+    config = tmp_path / "slow.yaml"
+    config.write_text("/**/simulated_robot: {ros__parameters: {rate: 100.0, wrench_rate: 100.0}}\n"
+                      "/**/physics_predictor: {ros__parameters: {rate: 2.0, ensemble_rate: 0.5}}\n")  # fmt: skip
     reports = [tmp_path / f"{n}.json" for n in "ab"]
+    options = ["--headless", "--duration", "20", "--config", str(config)]
     runs = [
-        subprocess.Popen([*COMMAND, "--headless", "--duration", "20", "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
+        subprocess.Popen([*COMMAND, *options, "--namespace", n, "--report", str(r)], env=domain, stderr=subprocess.PIPE)
         for n, r in zip("ab", reports, strict=True)
-    ]  # fmt: skip
+    ]
     for p in runs:
         _, err = p.communicate(timeout=60)
         assert p.returncode == 0, err
     for path in reports:
         r = json.loads(path.read_text())
         assert r["base_position_rmse_m"] < 0.03 and "duplicate" not in r["messages"]["rejected"]
-        assert r["rates_hz"]["virtual/odom"] < 250
+        assert 80 < r["rates_hz"]["virtual/odom"] < 125
 
 
 def runs(process):

@@ -12,6 +12,7 @@ from digital_twin.cli import page_arguments
 from digital_twin.cli.main import main, parser
 from digital_twin.cli.page_arguments import wants_dashboard
 from digital_twin.cli.supervisor import Supervisor, command, launch
+from digital_twin.cli.terminal import Ending
 from digital_twin.core.errors import ConfigError, NodeError, TwinError
 from digital_twin.options import Options
 from digital_twin.system import NodeSpec, check_parameter_file, describe
@@ -282,7 +283,7 @@ def test_a_page_that_came_to_no_run_is_ended(monkeypatch):
     )
     with pytest.raises(TwinError, match="cannot read the robot description"):
         page_arguments.run_with_page(
-            Options(robot_description="/no.urdf", dashboard=True), None, duration=0.0, headless=True, report=""
+            Options(robot_description="/no.urdf", dashboard=True), Ending(), duration=0.0, headless=True, report=""
         )
     assert started[0].poll() is not None
 

@@ -49,7 +49,13 @@ class ForkServer:
         with theirs:
             command = [sys.executable, "-m", "digital_twin.cli.fork_server", str(theirs.fileno())]
             self._server = self._launch(command, pass_fds=(theirs.fileno(),))
-        self._alive = True
+        self._alive, self._ready = True, False
+
+    def ready(self, timeout: float) -> bool:
+        """Wait up to `timeout` [s] for the server; true also when it failed, which `launch` will say."""
+        if not self._ready:
+            self.collect(timeout)
+        return self._ready or not self._alive
 
     def launch(self, command: Sequence[str]) -> Forked:
         """Start `python -m MODULE ARGUMENTS` as a fork that calls the module's main().
@@ -90,9 +96,12 @@ class ForkServer:
                 self._alive = False
                 return None
             said = json.loads(data)
-            if "started" in said:
+            if "ready" in said:
+                self._ready = True
+            elif "started" in said:
                 return int(said["started"])
-            self._codes[said["ended"]] = said["code"]
+            else:
+                self._codes[said["ended"]] = said["code"]
             timeout = 0.0
         return None
 
@@ -159,6 +168,7 @@ def serve(channel: socket.socket) -> None:
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
     gc.collect()
     gc.freeze()  # what is never collected stays shared
+    channel.send(b'{"ready": true}')
     while True:
         ready, _, _ = select.select([channel.fileno(), wake_reader], [], [])
         if wake_reader in ready:

@@ -7,6 +7,7 @@ from typing import Any
 
 from digital_twin.cli.fork_server import ForkServer
 from digital_twin.cli.supervisor import launch, prepare_environment, start_page
+from digital_twin.cli.terminal import Ending
 from digital_twin.options import Options
 
 
@@ -22,17 +23,30 @@ def wants_dashboard(a: argparse.Namespace) -> bool:
     return not a.headless if a.dashboard is None else bool(a.dashboard)
 
 
-def run_with_page(options: Options, ending: Any, **how: Any) -> None:
+def run_with_page(options: Options, ending: Ending, **how: Any) -> None:
     """Start the page, then all that takes a second to import, then the twin. `how`: as of Run."""
     prepare_environment()
     page = start_page(options)
     server = ForkServer(launch)
     try:
-        from digital_twin.cli.run import Run
-
-        Run(options, ending, page=page, launcher=server.launch, **how).execute()
+        run = _prepare(options, ending, page=page, server=server, **how)
+        if run is not None:
+            run.execute()
     finally:
         server.close()
         if page is not None and page.poll() is None:  # it did not come to a run
             page.kill()
             page.wait()
+
+
+def _prepare(options: Options, ending: Ending, **how: Any) -> Any:
+    """The run, or None when its end was asked for meanwhile."""
+    try:
+        with ending.at_once():
+            from digital_twin.cli.run import Run
+
+            return Run(options, ending, **how)
+    except BaseException:
+        if not ending.asked:  # whatever an import that was broken off made of it
+            raise
+        return None

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from rich.console import Console
 from rich.live import Live
 
 from digital_twin.bags import Bag
+from digital_twin.cli.fork_server import ForkServer
 from digital_twin.cli.report import build_report, check_writable, in_words, write_report
-from digital_twin.cli.supervisor import Process, Supervisor
+from digital_twin.cli.supervisor import Supervisor
 from digital_twin.cli.terminal import Ending
 from digital_twin.core.world import load_world
 from digital_twin.options import Options
@@ -30,9 +30,9 @@ class Run:
 
     def __init__(
         self, options: Options, ending: Ending, *, duration: float, headless: bool, report: str,
-        page: subprocess.Popen[str] | None = None, launcher: Callable[[Sequence[str]], Process] | None = None,
+        server: ForkServer, page: subprocess.Popen[str] | None = None,
     ) -> None:  # fmt: skip
-        """page: the live page's process, where it has been started already. launcher: as of Supervisor."""
+        """page: the live page's process, where it has been started already. server: forks the nodes."""
         self.options, self.duration, self.report_path = options, duration, report
         self.robot = check(options, report)
         self.console = Console(stderr=True)
@@ -40,7 +40,8 @@ class Run:
         self.display: Live | None = None
         self.ending = ending
         nodes = describe(options)
-        self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say, launcher)
+        self.supervisor = Supervisor(nodes, options.namespace, options.config, self._say, server.launch)
+        self._server = server
         if page is not None:
             self.supervisor.adopt("dashboard", page)
         self.names = [spec.name for spec in nodes]
@@ -56,7 +57,13 @@ class Run:
         console.print(f"{node}: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def execute(self) -> dict[str, Any]:
-        """Run until told to stop, the time is up, or the recording has ended; returns the report."""
+        """Run until told to stop, the time is up, or the recording has ended; returns the report.
+
+        It is empty when the end was asked for before a node was started.
+        """
+        while not self._server.ready(0.1):
+            if self.ending.asked:
+                return {}
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 
@@ -123,12 +130,13 @@ class Run:
 
     def _look(self, now: float) -> None:
         for name, pid in self.supervisor.pids().items():
+            known = pid in self._processes
             try:
                 process = self._processes.setdefault(pid, psutil.Process(pid))
                 cpu, rss = process.cpu_percent(), process.memory_info().rss / 1e6
             except psutil.NoSuchProcess:
                 continue
-            if cpu > 0.0:
+            if known:  # the first call has nothing to compare with
                 self._cpu[name] = [*self._cpu[name][-39:], cpu]
             recent = self._cpu[name][-8:]
             self.usage[name] = {"cpu_percent": sum(recent) / len(recent) if recent else 0.0, "rss_mb": rss}

@@ -45,6 +45,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.asked = False
+        self._at_once = False
 
     def __enter__(self) -> Ending:
         for number in ENDS:
@@ -53,6 +54,19 @@ class Ending:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if self._at_once:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Do break off what runs here, by KeyboardInterrupt: nothing is lost with it."""
+        self._at_once = True
+        try:
+            if self.asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
 
     def insist(self) -> None:
         """From now on nothing interrupts the cleaning up."""

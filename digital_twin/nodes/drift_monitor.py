@@ -35,7 +35,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
         self._monitor = Monitor(robot.model, robot.config, robot.joints, s, world)
         self._judge = Judge(self._monitor)
         self._looks, self._told = 0, -LEAST
-        self._said = (0, "")
+        self._last_said = (0, "")
         self._topics = DriftTopics(self)
         self._inputs = DriftInputs(self, robot, self._monitor)
         self._loop = ModelLoop(self, robot, self._monitor, offline=hasattr(self, "bus"))
@@ -55,12 +55,11 @@ class DriftMonitor(TwinNode[DriftSettings]):
         verdict = self._judge.verdict(self.now_ns())
         said = (verdict.level, verdict.words)
         due = self._looks % TELL == 0
-        if not due and (said[0] == self._said[0] or self._looks - self._told < LEAST):
+        if not due and (said[0] == self._last_said[0] or self._looks - self._told < LEAST):
             return
-        if said[0] != self._said[0]:
-            say = self.get_logger().warning if said[0] else self.get_logger().info
-            say(verdict.words)
-        self._said, self._told = said, self._looks
+        if said[0] != self._last_said[0]:
+            self.say("warning" if verdict.level else "info", verdict.words)
+        self._last_said, self._told = said, self._looks
         self._topics.publish(verdict, {"phase": self._monitor.phase, "model": self._loop.service or "as brought"})
         if self._looks % TELL_HARDWARE == 0 or verdict.level:
             self._topics.hardware(verdict)

@@ -1,7 +1,7 @@
 """virtual_camera_publisher: what should the robot's cameras see?
 
 Follows virtual/joint_states, virtual/odom and virtual/pose, and publishes virtual/camera/NAME/image_raw, camera_info and
-depth/image_rect of every camera in the robot's URDF. A process of its own, which yields to all others: images delay nothing.
+depth/image_rect of every camera in the robot's URDF. A process of its own, whose rendering yields to all others.
 While nobody listens nothing is read and nothing is rendered.
 """
 
@@ -103,7 +103,7 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings, yields=True)
+    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings)
 
 
 if __name__ == "__main__":

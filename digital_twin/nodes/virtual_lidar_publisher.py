@@ -21,7 +21,7 @@ class VirtualLidarPublisher(SensorNode[LidarPublisherSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_lidar_publisher", VirtualLidarPublisher, LidarPublisherSettings, yields=True)
+    run("virtual_lidar_publisher", VirtualLidarPublisher, LidarPublisherSettings)
 
 
 if __name__ == "__main__":

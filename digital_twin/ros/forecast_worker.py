@@ -104,7 +104,7 @@ class ForecastWorker:
         with self._wake:
             self._ended = True
             self._wake.notify()
-        self._thread.join(10.0)
+        self._thread.join(1.0)
 
     # In the worker's thread
 

@@ -97,7 +97,7 @@ class ModelLoop:
         if self.keeper is None:
             return
         for event in self.keeper.poll(now_ns):
-            getattr(self._node.get_logger(), event.level)(event.text)
+            self._node.say(event.level, event.text)
         said = self.keeper.announcement()
         if said is not None:
             self._announce(String(data=said))

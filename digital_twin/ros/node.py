@@ -31,7 +31,6 @@ from digital_twin.ros.journal import Journal, key_of
 from digital_twin.ros.labelled import LabelledWriter
 from digital_twin.ros.parameters import declare
 from digital_twin.ros.qos import INTERNAL
-from digital_twin.ros.yielding import yield_to_others
 
 S = TypeVar("S")
 STATUS_PERIOD = 0.5
@@ -173,12 +172,23 @@ class TwinNode(Node, Generic[S]):
         namespace = self.get_namespace().strip("/")
         return f"{namespace}/{name}" if namespace else name
 
+    def say(self, level: str, text: str) -> None:
+        """Log a text. level: info, warning or error."""
+        logger = self.get_logger()
+        # A line each: rclpy refuses a line that logs at another level than before.
+        if level == "error":
+            logger.error(text)
+        elif level == "warning":
+            logger.warning(text)
+        else:
+            logger.info(text)
+
     def say_once(self, level: str, text: str, period: float = 10.0) -> None:
         """Log a text at most once in a period [s]."""
         now = time.monotonic()
         if now - self._said.get(text, -1e9) >= period:
             self._said[text] = now
-            getattr(self.get_logger(), level)(text)
+            self.say(level, text)
 
     # Status
 
@@ -209,18 +219,13 @@ def _text(value: object) -> str:
 # Running a node as a process
 
 
-def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, yields: bool = False) -> None:
-    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr.
-
-    `yields`: it takes long and nobody waits for it, so it runs when nobody else wants to.
-    """
+def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
+    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr."""
     if "--help" in sys.argv or "-h" in sys.argv:
         print(_help(name, settings))
         return
     stop = _Stop()
     _end_with_parent()
-    if yields:
-        yield_to_others()
     code = 0
     node = None
     try:

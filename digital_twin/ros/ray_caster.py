@@ -12,6 +12,7 @@ from digital_twin.core.sensors.suite import Scanner, SweepJob
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import SENSOR_OUT
 from digital_twin.ros.sensor_topics import scanner_topic
+from digital_twin.ros.yielding import yield_to_others
 
 
 class RayCaster:
@@ -43,9 +44,10 @@ class RayCaster:
         with contextlib.suppress(queue.Empty):
             self._jobs.get_nowait()
         self._jobs.put(None)
-        self._thread.join(5.0)
+        self._thread.join(1.0)
 
     def _run(self) -> None:
+        yield_to_others()
         topic = self._node.resolve_topic_name(self._topic)
         while (job := self._jobs.get()) is not None:
             # A sweep's noise depends on its own number alone, so one that nobody hears need not be cast.
