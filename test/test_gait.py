@@ -13,6 +13,7 @@ from digital_twin.core.base_state import BaseState
 from digital_twin.core.errors import ConfigError, TwinError
 from digital_twin.core.gait.body import GRAVITY, Body
 from digital_twin.core.gait.controller import GaitController
+from digital_twin.core.gait.episode import Episode, EpisodeConfig, ScheduledPush
 from digital_twin.core.gait.fall import Fall
 from digital_twin.core.gait.footsteps import LEFT, RIGHT, Foothold, Velocity, next_foothold, within_reach
 from digital_twin.core.gait.forces import FRICTION, clip_wrench, needed_wrench, share_wrench, zero_moment_point
@@ -413,6 +414,15 @@ def test_a_snapshot_brings_back_the_same_commands(robot, controller):
     first = commands()
     controller.restore(saved)
     assert np.array_equal(first, commands())
+
+
+@pytest.mark.parametrize(("at", "force"), [(2.7, 120.0), (2.9, -180.0)])
+def test_pushed_while_it_stops_it_comes_to_rest(robot, at, force):
+    """It walks on the spot until the push is forgotten; to plan a stop with each step it would step for ever."""
+    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=7.0))
+    push = ScheduledPush(at, "torso", (0.0, force, 0.0))
+    r = e.run(lambda t: (0.5, 0.0, 0.0) if 0.3 < t < 2.0 else (0.0, 0.0, 0.0), [push])
+    assert r.upright and "recover" in r.phases and e.controller.phase == "stand"
 
 
 def test_a_robot_without_two_feet_or_legs_is_refused(robot):

@@ -16,22 +16,36 @@ from digital_twin.nodes.gait_controller import GaitControllerNode
 from digital_twin.nodes.physical_bridge import PhysicalBridge
 from digital_twin.nodes.simulated_robot import SimulatedRobot
 from digital_twin.nodes.twin_synchronizer import TwinSynchronizer
+from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.qos import LATCHED, SENSOR_IN
 
 PATIENCE = 0.3  # [s] with a command that does not come
 
 
 class InStep(SimulatedRobot):
-    """Waits for the answer to each measurement: as fast as the machine is, and never faster than the twin."""
+    """Waits for the answer to each measurement: as fast as the machine is, and never faster than the twin.
 
-    answered, until = -1, 0.0
+    An answer bears the stamp of what it answers. To count them would not do: one that came too late would be ahead for
+    ever, and the robot's commands older with each.
+    """
+
+    asked, answer, until = 0, 0, 0.0
+
+    def listen(self, kind, topic, callback, qos):
+        def receive(data):
+            callback(data)
+            if topic == "joint_commands":
+                self.answer = codec.read(data).stamp_ns
+
+        codec = JointStateCodec(JointState)
+        return super().listen(kind, topic, receive, qos)
 
     def work(self):
-        heard, now = self.tally.received["joint_commands"], time.monotonic()
-        if heard == self.answered and now < self.until:
+        now = time.monotonic()
+        if self.answer < self.asked and now < self.until:
             return 0.001
-        self.answered, self.until = heard, now + PATIENCE
         self._tick()
+        self.asked, self.until = self._plant.time_ns, now + PATIENCE
         return 0.0
 
 

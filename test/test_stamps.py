@@ -55,6 +55,20 @@ def test_a_stamp_from_the_future_is_refused():
     assert feed(g, 100, start=505 * MS) == [None] * 100, "and the stream goes on"
 
 
+def test_a_backlog_at_the_start_with_gaps_is_no_future():
+    """The queue of a reader that was busy keeps the first and the last messages; the first seems to have a long delay."""
+    g = StampGuard(StampConfig())
+    arrival = T0 + 500 * MS
+    stamps = [0, *range(300, 500, 5)]
+    assert [g.check(T0 + s * MS, arrival + k * 100_000, k) for k, s in enumerate(stamps)] == [None] * len(stamps)
+    assert feed(g, 100, start=505 * MS) == [None] * 100
+    now = T0 + 1010 * MS
+    assert g.check(now + 150 * MS, now, 1) == "future", "then the stream's clock is known"
+    g = StampGuard(StampConfig())
+    g.check(T0, T0, 0)
+    assert g.check(T0 + 1100 * MS, T0 + 5 * MS, 1) == "future", "not even at the start"
+
+
 def test_a_burst_after_a_stall_passes_in_order():
     g = StampGuard(StampConfig())
     feed(g, 100)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from digital_twin.core.config import param
 
 NS = 1_000_000_000
+SETTLING_NS, LOOSE_NS = 300_000_000, NS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class StampGuard:
         self._seen: deque[tuple[int, int]] = deque(maxlen=4096)
         self._known: set[tuple[int, int]] = set()
         self._newest: int | None = None
-        self.offset_ns = 0
+        self.offset_ns = self._begun = 0
         self._window = (0, 0)
         self._refused: list[tuple[int, int]] = []
         self._tokens, self._filled = config.max_rate * 0.1, 0
@@ -83,7 +84,9 @@ class StampGuard:
             return None
         if stamp_ns < self._newest - self._history:
             return "too_old"
-        return "future" if arrival_ns - stamp_ns < self.offset_ns - self._future else None
+        # Messages that waited for us to start have long delays: the stream's clock is not known at once.
+        ahead = self._future if arrival_ns - self._begun > SETTLING_NS else max(self._future, LOOSE_NS)
+        return "future" if arrival_ns - stamp_ns < self.offset_ns - ahead else None
 
     def _stepped(self, stamp_ns: int, arrival_ns: int) -> bool:
         """Do the refused messages since the last good one tell one new time?"""
@@ -104,7 +107,7 @@ class StampGuard:
         offset = arrival_ns - stamp_ns
         start, least = self._window
         if self._newest is None:
-            self.offset_ns, self._window = offset, (arrival_ns, offset)
+            self.offset_ns, self._window, self._begun = offset, (arrival_ns, offset), arrival_ns
         elif arrival_ns - start > 5 * NS:
             # Two windows of five seconds: the least of the last whole one and of the one running.
             self.offset_ns, self._window = min(least, offset), (arrival_ns, offset)

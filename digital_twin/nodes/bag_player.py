@@ -79,7 +79,10 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
             self._playing = self._someone_listens()
             self._wall = time.monotonic_ns()
             return 0.05
+        if self.done:
+            return 0.1
         self._now_ns = self._bag.start_ns + round((time.monotonic_ns() - self._wall) * self.settings.rate)
+        self._wait_for_what_is_late()
         while self._clock_due <= self._now_ns:
             self._play_until(self._clock_due)
             self._tell_time(self._clock_due)
@@ -89,6 +92,13 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
             self._end()
         due = min(self._clock_due, self._next[1] if self._next else self._clock_due)
         return max(0.0, (due - self._now_ns) / NS / self.settings.rate)
+
+    def _wait_for_what_is_late(self) -> None:
+        """After a stall time goes on from where it was: a burst would be lost in the readers' queues."""
+        late = self._now_ns - (self._clock_due + CLOCK_PERIOD_NS)
+        if late > 0:
+            self._now_ns -= late
+            self._wall += round(late / self.settings.rate)
 
     def _play_until(self, time_ns: int) -> None:
         while self._next is not None and self._next[1] <= time_ns:

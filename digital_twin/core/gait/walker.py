@@ -199,7 +199,7 @@ class Walker:
         stance = self._foothold(s.stance)
         under = self._under(stance)
         nominal = next_foothold(stance, self._turning(stance), self._time(), self.width)
-        stopping = not any(asked) and not any(s.velocity) and s.still >= 1
+        stopping = not any(asked) and not any(s.velocity) and s.still >= 1 and not s.recovering
         end = self._end(under, nominal, stopping)
         step = Support(s.before, under, s.double, s.single)
         expected, zmp = dcm_in_step(step, end, self.omega, min(t, s.double + s.single))
