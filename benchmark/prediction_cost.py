@@ -15,7 +15,7 @@ from benchmark.table import Row, main
 from digital_twin.core.arrays import Array
 from digital_twin.core.forecast_model import STATE, ForecastModel
 from digital_twin.core.forecaster import interleave
-from digital_twin.core.prediction import State
+from digital_twin.core.prediction import Prediction, State
 from digital_twin.robots import load_robot
 
 
@@ -81,13 +81,13 @@ def measure(a: argparse.Namespace) -> list[Row]:
     return [*rows, _ensemble(prediction, s, rehearsal, max(3, rounds // 3))]
 
 
-def _ensemble(prediction: object, s: State, rehearsal: Rehearsal, rounds: int) -> Row:
-    e = prediction.ensemble  # type: ignore[attr-defined]
+def _ensemble(prediction: Prediction, s: State, rehearsal: Rehearsal, rounds: int) -> Row:
+    e = prediction.ensemble
     h, horizon = e.config.timestep, e.forecaster.config.horizon
-    starts = e._starts(s.q, s.qd, s.base)
+    starts = e.starts(s.q, s.qd, s.base)
     controls = interleave(rehearsal.plan.sample(s.stamp_ns, np.arange(round(horizon / h)) * h, s.q)[0])[None]
     bare, ours = alternately(
-        rounds, lambda: rollout.rollout(e._members, e._data, starts, controls),
+        rounds, lambda: rollout.rollout(e.members, e._data, starts, controls),
         lambda: e.forecast(s.stamp_ns, s.q, s.qd, s.base, rehearsal.plan),
     )  # fmt: skip
     return Row(f"an ensemble of {e.config.size}, 1 s", ours, "ms", 1.15, bare, "bare mujoco.rollout")
