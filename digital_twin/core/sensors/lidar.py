@@ -26,6 +26,7 @@ from digital_twin.core.sensors.lidar_stages import (
     RangeDigits,
     RangeNoise,
     Unchanged,
+    columns,
     cross_of,
     directions,
     edges,
@@ -84,8 +85,10 @@ class Lidar:
         self.directions = directions(self.angles, np.array(c.elevations))  # (rays, lines, 3)
         # Lines so close that one beam may meet what the next one does.
         self._dense = lines > 1 and float(np.min(np.diff(np.sort(c.elevations)))) < 3.0 * c.divergence
+        self._beams = np.ascontiguousarray(self.directions.T)  # (3, lines, rays)
         self._around = cross_of(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
         self._times = self.time_step * np.arange(float(c.rays)) * ("motion" not in off)
+        self._room = np.empty((12, c.rays))  # to have it anew for each sweep would cost as much as to fill it
         self._at_once = np.zeros(c.rays * lines)  # no stage of a lidar asks for the time
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
@@ -143,11 +146,11 @@ class Lidar:
         if scene is not None:
             self._stand(scene)
         rays, lines = self.directions.shape[:2]
-        aim = Aim(sweep.track, sweep.t + self._times)
+        aim = Aim(sweep.track, sweep.t + self._times, self._room)
         segments = aim.segments(c.segments, c.see_self)
-        x = np.empty((rays, lines, 3))
+        x = columns(rays, lines)
         for which in segments:
-            x[which] = self._rays(aim, which, self.directions[which])
+            x[which] = self._rays(aim, which, self._beams[:, :, which])
         if c.divergence > 0.0 and "beam" not in self.pipeline.off:
             self._mix(aim, segments, x)
         y = self.pipeline(x.reshape(-1, 3), self._at_once).reshape(rays, lines, 3)
@@ -158,29 +161,30 @@ class Lidar:
         return Scan(sweep.t, r, shine)
 
     def _rays(self, aim: Aim, which: slice, d: Array) -> Array:
-        """What rays along d in the sensor's frame (k, m, 3) meet, k being the length of `which`: (k, m, 3).
+        """What rays along d in the sensor's frame (3, m, k) meet, k being the length of `which`: (k, m, 3).
 
         All are cast from where the sensor is in the middle, as the engine wants it, and then moved to where each
         begins, which is exact on a plane.
         """
-        k, m = d.shape[:2]
+        m, k = d.shape[1:]
         n = k * m
-        v = np.einsum("kij,kmj->kmi", aim.rotations[which], d)
+        v = np.empty((k, m, 3))
+        np.einsum("ijk,jmk->imk", aim.rotations[:, :, which], d, out=v.T)
         middle = (which.start + which.stop - 1) // 2
         if self.profile.see_self:
             p = aim.pose(middle)
             place_root(self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q)
-        origin = aim.positions[middle]
+        origin = aim.positions[:, middle].copy()
         distance, normal, geom = np.empty(n), np.empty((k, m, 3)), np.empty(n, dtype=np.int32)
         mujoco.mj_multiRay(
             self._mj, self._data, origin, v.reshape(-1), self._groups, 1, self._body, geom, distance,
             normal.reshape(-1), n, self.profile.range_max + REACH,
         )  # fmt: skip
-        out = np.empty((k, m, 3))
+        out = columns(k, m)
         nothing = (geom < 0).reshape(k, m)
         cosine = np.einsum("kmi,kmi->km", v, normal)
         cosine[nothing] = 1.0
-        ahead = np.einsum("ki,kmi->km", origin - aim.positions[which], normal)
+        ahead = np.einsum("ik,kmi->km", origin[:, None] - aim.positions[:, which], normal)
         ahead /= cosine
         np.add(distance.reshape(k, m), ahead, out=out[:, :, RANGE])
         out[:, :, RANGE][nothing] = np.inf
@@ -196,33 +200,40 @@ class Lidar:
             if len(i):
                 i += which.start
                 some = aim.some(i)
-                around = self._rays(some, slice(0, len(i)), self._around[i, j])
+                around = self._rays(some, slice(0, len(i)), self._around[i, j].T)
                 x[i, j] = mix(np.concatenate([x[i, j][:, None], around], axis=1), self.profile.pulse)
 
 
 class Aim:
-    """Where a sensor is and how it is turned at each of its rays: positions (k, 3), rotations (k, 3, 3).
+    """Where a sensor is and how it is turned at each of its rays: positions (3, k), rotations (3, 3, k).
 
     Between two states of the twin both are interpolated by components, which of turns of a few hundredths of a radian
     loses a millionth; between the first and the last where the others are on that line.
     """
 
-    def __init__(self, track: tuple[Pose, ...], times: Array) -> None:
+    def __init__(self, track: tuple[Pose, ...], times: Array, room: Array) -> None:
+        """room: (12, k), to be written to."""
         last = next((i for i, p in enumerate(track) if p.t >= times[-1]), len(track) - 1)
         self._track = track = track[: max(last, 1) + 1]
         self._times = times
         t = np.array([p.t for p in track])
-        states = np.array([np.concatenate([p.position, p.rotation.ravel()]) for p in track])
+        states = np.array([p.numbers for p in track])
         if len(t) > 2:
-            part = ((t - t[0]) / (t[-1] - t[0]))[:, None]
-            if float(np.abs(states[0] + part * (states[-1] - states[0]) - states).max()) < STRAIGHT:
-                t, states = t[[0, -1]], states[[0, -1]]
+            part = (t - t[0]) / (t[-1] - t[0])
+            off = part[:, None] * (states[-1] - states[0])
+            off += states[0]
+            off -= states
+            if max(float(off.max()), -float(off.min())) < STRAIGHT:
+                t, states = t[:: len(t) - 1], states[:: len(t) - 1]
         # Of each step from state to state the part that is done.
-        done = (times[:, None] - t[:-1]) / np.maximum(np.diff(t), 1e-12)
+        done = times - t[:-1, None]
+        done /= np.maximum(t[1:] - t[:-1], 1e-12)[:, None]
         np.minimum(np.maximum(done, 0.0, out=done), 1.0, out=done)
-        both = states[0] + done @ np.diff(states, axis=0)
-        self.positions: Array = both[:, :3]
-        self.rotations: Array = both[:, 3:].reshape(-1, 3, 3)
+        steps = (states[1:] - states[:-1]).T
+        both = (np.matmul if len(done) > 1 else np.multiply)(steps, done, out=room)
+        both += states[0][:, None]
+        self.positions: Array = both[:3]
+        self.rotations: Array = both[3:].reshape(3, 3, -1)
 
     def segments(self, most: int, limbs: bool) -> list[slice]:
         """Parts of the sweep, `most` at most, during each of which the sensor moves by less than REACH.
@@ -230,7 +241,7 @@ class Aim:
         `limbs`: and no limb moves by more than LIMB against it.
         """
         k = len(self._times)
-        count = 1 + int(float(np.abs(self.positions[-1] - self.positions[0]).sum()) / REACH)
+        count = 1 + int(float(np.abs(self.positions[:, -1] - self.positions[:, 0]).sum()) / REACH)
         if limbs:
             first, last = self._track[0], self._track[-1]
             count = max(count, 1 + int(float(np.abs(last.q - first.q).max(initial=0.0)) / LIMB))
@@ -245,5 +256,9 @@ class Aim:
     def some(self, rays: Index) -> Aim:
         """For some of the rays."""
         out = copy(self)
-        out._times, out.positions, out.rotations = self._times[rays], self.positions[rays], self.rotations[rays]
+        out._times, out.positions, out.rotations = (
+            self._times[rays],
+            self.positions[:, rays],
+            self.rotations[:, :, rays],
+        )
         return out

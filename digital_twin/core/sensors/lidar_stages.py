@@ -15,6 +15,7 @@ from digital_twin.core.config import param
 from digital_twin.core.sensors.timing import TimingConfig
 
 RANGE, COSINE, SHINE = 0, 1, 2
+NOWHERE = 1e9  # [m]
 Chance = Callable[[], np.random.Generator]
 
 
@@ -47,6 +48,11 @@ class LidarProfile:
     see_self: bool = param(False, "whether rays meet the robot's own shapes")
 
 
+def columns(rays: int, lines: int) -> Array:
+    """Room for what rays meet (rays, lines, 3), each column in one piece, as stages read them."""
+    return np.empty((3, rays, lines)).transpose(1, 2, 0)
+
+
 def edges(r: Array, lines: bool) -> Mask:
     """Where ranges (rays, lines) jump against a neighbour in the line, or also in the next: both sides of the jump."""
     near = np.zeros(r.shape, dtype=bool)
@@ -70,20 +76,23 @@ def mix(rays: Array, pulse: float) -> Array:
     Surfaces within a pulse length [m] of the one with the strongest return are mixed, weighted by their return; what
     is farther apart the receiver tells apart, and reports the strongest.
     """
-    strength = np.where(np.isfinite(rays[:, :, RANGE]), rays[:, :, SHINE] * rays[:, :, COSINE], 0.0) + 1e-12
-    r = np.where(np.isfinite(rays[:, :, RANGE]), rays[:, :, RANGE], 1e9)
+    away = rays[:, :, RANGE] >= NOWHERE
+    r = np.minimum(rays[:, :, RANGE], NOWHERE)
+    strength = rays[:, :, SHINE] * rays[:, :, COSINE]
+    strength[away] = 0.0
+    strength += 1e-12
     # The return of a surface is that of all sub-rays near it.
-    together = np.abs(r[:, :, None] - r[:, None, :]) <= pulse
-    total = np.einsum("kij,kj->ki", together, strength)
-    best = total.argmax(axis=1)
-    k = np.arange(len(rays))
-    weight = together[k, best] * strength
-    weight /= weight.sum(axis=1, keepdims=True)
-    mixed = np.einsum("km,kmn->kn", weight, np.where(np.isfinite(rays), rays, 1e9))
+    near = np.abs(r[:, :, None] - r[:, None, :]) <= pulse
+    best = np.einsum("kij,kj->ki", near, strength).argmax(axis=1)
+    together = near[np.arange(len(rays)), best]
+    strength *= together
+    strength /= strength.sum(axis=1, keepdims=True)
+    mixed = np.einsum("km,kmn->kn", strength, rays[:, :, COSINE:])
     # A beam of which only a part comes back is weaker by that part.
-    mixed[:, SHINE] *= together[k, best].mean(axis=1)
-    mixed[:, RANGE] = np.where(mixed[:, RANGE] > 1e8, np.inf, mixed[:, RANGE])
-    return np.asarray(mixed)
+    mixed[:, -1] *= together.sum(axis=1) / rays.shape[1]
+    r = np.einsum("km,km->k", strength, r)
+    r[r > 0.1 * NOWHERE] = np.inf
+    return np.column_stack([r, mixed])
 
 
 def cross_of(d: Array, angle: float) -> Array:
@@ -111,7 +120,7 @@ class Intensity:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        y: Array = x.copy()
+        y: Array = x.copy("K")
         y[:, SHINE] *= x[:, COSINE]
         if self._noise > 0.0:
             y[:, SHINE] *= 1.0 + self._noise * self._chance().standard_normal(len(x))
@@ -128,7 +137,7 @@ class RangeNoise:
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
         c = self._c
-        y: Array = x.copy()
+        y: Array = x.copy("K")
         r = np.minimum(x[:, RANGE], 1e6)
         y[:, RANGE] += self._bias + range_sigma(c, r, x[:, COSINE]) * self._chance().standard_normal(len(x))
         return y
@@ -157,7 +166,7 @@ class Dropout:
             s2 = signal * signal
             s4 = s2 * s2
             seen *= s4 / (1.0 + s4)
-        y: Array = x.copy()
+        y: Array = x.copy("K")
         y[self._chance().random(len(x)) >= seen, RANGE] = np.inf
         return y
 
@@ -172,6 +181,6 @@ class RangeDigits:
         """See Stage."""
         if self._step <= 0.0:
             return x
-        y: Array = x.copy()
+        y: Array = x.copy("K")
         y[:, RANGE] = np.rint(x[:, RANGE] / self._step) * self._step
         return y

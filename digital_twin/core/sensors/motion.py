@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -87,6 +88,11 @@ class Pose:
     base_position: Array
     base_rotation: Array
     q: Array
+
+    @cached_property
+    def numbers(self) -> Array:
+        """Position and rotation of the frame, row by row (12,)."""
+        return np.concatenate([self.position, self.rotation.ravel()])
 
 
 class Track:
