@@ -16,17 +16,15 @@ import rclpy
 from rcl_interfaces.srv import GetParameters
 
 from benchmark.prediction_data import predictor
+from benchmark.steady import START, listen
 from benchmark.table import Row, main
 from benchmark.twin_run import ENVIRONMENT, twin
-from digital_twin.cli.monitor import Monitor
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.skill import SkillBook
-from digital_twin.core.statistics import Recent
 from digital_twin.robots import load_robot
 from digital_twin.ros.node import make_executor
 
-START, SETTLE = 10.0, 2.0  # [s]
 ASLEEP = "/**/physics_predictor: {ros__parameters: {rate: 0.1, ensemble_rate: 0.0}}\n"
 
 
@@ -60,24 +58,7 @@ def live(seconds: float, others: str = "") -> tuple[float, float, float, float]:
         before, start = sum(process.cpu_times()[:2]), time.monotonic()
         latency = listen(seconds)
         cpu = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - start)
-    return latency["p50"], latency["p99"], cpu, run.report["rates_hz"].get("virtual/prediction/path", 0.0)
-
-
-def listen(seconds: float) -> dict[str, float]:
-    """The sync latency [ms] as the monitor of `digital-twin run` measures it, of these seconds alone."""
-    os.environ.update({k: ENVIRONMENT[k] for k in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
-    rclpy.init()
-    node, executor = rclpy.create_node("benchmark"), make_executor()
-    executor.add_node(node)
-    monitor = Monitor(node, load_robot())
-    end = time.monotonic() + seconds + SETTLE
-    while time.monotonic() < end:
-        executor.spin_once(timeout_sec=0.1)
-        if time.monotonic() < end - seconds:
-            monitor.latency = Recent(200_000)  # of what had piled up
-    node.destroy_node()
-    rclpy.shutdown()
-    return monitor.latency.summary()
+    return latency.p50, latency.p99, cpu, run.report["rates_hz"].get("virtual/prediction/path", 0.0)
 
 
 def an_hour(hz: float) -> tuple[float, float]:

@@ -10,12 +10,14 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.steady import START, Steady, listen
 from benchmark.table import Row, main
 from benchmark.twin_run import helper, twin
 
@@ -24,16 +26,16 @@ def measure(a: argparse.Namespace) -> list[Row]:
     """Medians over the rounds, each without and with the relays beside."""
     alone, beside, bare, pace = [], [], [], []
     for _ in range(a.rounds):
-        with twin(a.rate) as run:
-            time.sleep(a.seconds)
-        alone.append(run.report["sync_latency_ms"])
-        pace.append(run.report["real_time_factor"])
+        with twin(a.rate, START):
+            steady = listen(a.seconds)
+        alone.append(steady)
+        pace.append(steady.pace)
         latency, relay = with_relays(a.rate, a.seconds)
         beside.append(latency)
         bare.append(relay)
 
-    def median(rows: list[dict[str, float]], key: str) -> float:
-        return statistics.median(r[key] for r in rows)
+    def median(rows: Sequence[object], key: str) -> float:
+        return statistics.median(getattr(r, key) for r in rows)
 
     at = f"{a.rate:g} Hz"
     return [
@@ -59,23 +61,31 @@ def measure(a: argparse.Namespace) -> list[Row]:
     ]
 
 
-def with_relays(rate: float, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
+@dataclass(frozen=True)
+class Relayed:
+    """Latency of the relays [ms]."""
+
+    p50: float
+    p99: float
+
+
+def with_relays(rate: float, seconds: float) -> tuple[Steady, Relayed]:
     """Latency of the twin and of the relays, measured at the same time."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         notes = [str(Path(folder) / name) for name in ("first", "second", "sink")]
-        run = stack.enter_context(twin(rate, warm_up=0.0))
+        stack.enter_context(twin(rate, START))
         with (
             helper("relay", "joint_states", "bare/a", notes[0]),
             helper("relay", "bare/a", "bare/b", notes[1]),
             helper("sink", "bare/b", notes[2]),
         ):
-            time.sleep(seconds + 8.0)
+            steady = listen(seconds)
         first, sink = (json.loads(Path(n).read_text()) for n in (notes[0], notes[2]))
     times = sorted(int(stamp) for stamp in sink)
-    settled = [str(t) for t in times if t > times[0] + 4_000_000_000 and str(t) in first]
+    settled = [str(t) for t in times if t > times[-1] - seconds * 1e9 and str(t) in first]
     ms = [(sink[t] - first[t]) / 1e6 for t in settled]
     p50, p99 = np.percentile(ms, (50, 99))
-    return run.report["sync_latency_ms"], {"p50": float(p50), "p99": float(p99)}
+    return steady, Relayed(float(p50), float(p99))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ class LidarProfile:
 
 def columns(rays: int, lines: int) -> Array:
     """Room for what rays meet (rays, lines, 3), each column in one piece, as stages read them."""
-    return np.empty((3, rays, lines)).transpose(1, 2, 0)
+    room: Array = np.empty((3, rays, lines))
+    return room.transpose(1, 2, 0)
 
 
 def edges(r: Array, lines: bool) -> Mask:
