@@ -85,7 +85,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("drift_monitor", DriftMonitor, DriftSettings)
+    run("drift_monitor", DriftMonitor, DriftSettings, nice=10)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class PhysicsPredictor(TwinNode[PredictorSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("physics_predictor", _start, PredictorSettings)
+    run("physics_predictor", _start, PredictorSettings, nice=10)
 
 
 def _start() -> PhysicsPredictor:

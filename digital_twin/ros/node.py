@@ -219,13 +219,17 @@ def _text(value: object) -> str:
 # Running a node as a process
 
 
-def run(name: str, make: Callable[[], TwinNode[Any]], settings: type) -> None:
-    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr."""
+def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, nice: int = 0) -> None:
+    """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr.
+
+    nice: how far it gives way to those that are in the loop.
+    """
     if "--help" in sys.argv or "-h" in sys.argv:
         print(_help(name, settings))
         return
     stop = _Stop()
     _end_with_parent()
+    os.nice(nice)
     code = 0
     node = None
     try:
