@@ -229,12 +229,12 @@ def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, nice: int 
         return
     stop = _Stop()
     _end_with_parent()
-    os.nice(nice)
     code = 0
     node = None
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
+        os.nice(nice)  # this thread alone: the twin's writers could wait for locks that the middleware's threads hold
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000)  # what a message leaves behind is freed without it
