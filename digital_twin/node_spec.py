@@ -7,6 +7,8 @@ from typing import Any
 
 from digital_twin.options import Options
 
+HEAD_START = 2.0  # [s] of the nodes in the loop before the others
+
 
 @dataclass(frozen=True)
 class NodeSpec:

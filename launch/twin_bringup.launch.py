@@ -7,7 +7,14 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    LogInfo,
+    OpaqueFunction,
+    Shutdown,
+    TimerAction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -16,6 +23,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from digital_twin.core.description import load_description
 from digital_twin.core.errors import TwinError
 from digital_twin.gazebo import BRIDGED_ROBOT, VERSIONS, bridge_for, spawn_height, world_for
+from digital_twin.node_spec import HEAD_START
 from digital_twin.options import CONTROLLERS, GATES, RECORD, SIMULATORS, Options
 from digital_twin.paths import find, share
 from digital_twin.robots import Robot, load_robot
@@ -66,7 +74,9 @@ def start(context, *_):
     robot = load_robot(options.robot_description, options.robot_config)
     nodes = describe(options)
     sim_time = any(spec.parameters.get("use_sim_time") for spec in nodes)
-    actions = [twin_node(spec, options) for spec in nodes]
+    # As under `digital-twin run`: what is not in the loop lets what is start first.
+    actions = [twin_node(spec, options) for spec in nodes if not spec.later]
+    actions += [TimerAction(period=HEAD_START, actions=[twin_node(s, options) for s in nodes if s.later])]
     actions += state_publisher(options, gazebo, sim_time)
     if gazebo != "none":
         actions += start_gazebo(options, gazebo, robot, headless=value["headless"] == "true")

@@ -16,11 +16,10 @@ from typing import Any
 
 from digital_twin.cli.fork_server import Forked, own_group
 from digital_twin.core.errors import NodeError, TwinError
-from digital_twin.node_spec import NodeSpec, page
+from digital_twin.node_spec import HEAD_START, NodeSpec, page
 from digital_twin.options import Options
 
 BAD_START = 2  # exit code of a node that cannot start as it was told to
-HEAD_START = 2.0  # [s] of the nodes in the loop before the others
 GIVE_UP_AFTER = 5  # deaths within GIVE_UP_WITHIN seconds
 GIVE_UP_WITHIN = 20.0
 

@@ -13,13 +13,13 @@ from sensor_msgs.msg import Imu, JointState, LaserScan
 from std_msgs.msg import Float64MultiArray
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
 from digital_twin.ros.labelled import LabelledReader
 from digital_twin.ros.node import TwinNode
+from digital_twin.ros.odometry import OdometryReader
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 
 LOADED = 0.25  # share of the weight above which a foot stands
@@ -37,7 +37,7 @@ class DriftInputs:
         self._loads, self._weight = np.full(len(feet), np.inf), robot.model.mass * 9.81
         self._labelled = LabelledReader()
         self._joints_codec, self._command_codec = JointStateCodec(JointState), JointStateCodec(JointState)
-        self._odom = DoublesCodec(Odometry, 85, child_frame=True)
+        self._odom = OdometryReader(node)
         node.listen(JointState, "physical/joint_states", self._joints, INTERNAL)
         if robot.config.imus:
             self._listen_imu(robot.config.imus[0].topic)
@@ -132,28 +132,10 @@ class DriftInputs:
         return self.monitor.command(m.stamp_ns, q, qd, effort)
 
     def _base(self, data: bytes) -> None:
-        m = self._odom.read(data)
-        v = m.values
-        if not np.isfinite(v).all():
-            return self._node.tally.reject("virtual/odom", "not finite")
-        try:
-            rotation = matrix_from_quat(v[3:7])
-        except ValueError:
-            return self._node.tally.reject("virtual/odom", "quaternion")
         stands = tuple((self._loads > LOADED * self._weight).tolist())
-        return self.monitor.base(
-            BaseState(
-                m.stamp_ns,
-                v[:3],
-                rotation,
-                v[43:46],
-                v[46:49],
-                v[7:43].reshape(6, 6),
-                v[49:85].reshape(6, 6),
-                stands,
-                True,
-            )
-        )
+        base = self._odom.read(data, stands)
+        if base is not None:
+            self.monitor.base(base)
 
     def _innovations(self, data: bytes) -> None:
         stamp, values = self._labelled.read(data)

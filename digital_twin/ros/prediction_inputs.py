@@ -15,10 +15,10 @@ from digital_twin.core.arrays import Array, Index
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.prediction import State
-from digital_twin.core.rotation import matrix_from_quat
 from digital_twin.robots import Robot
-from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
+from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.node import TwinNode
+from digital_twin.ros.odometry import OdometryReader
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
 from digital_twin.settings import PredictorSettings
 
@@ -56,7 +56,7 @@ class PredictionInputs:
         self._own = node.settings.commands_topic.rsplit("/", 1)[0] == "virtual"
         self._states = Order(robot.model.joint_names)
         self._ordered = Order(robot.model.joint_names if self._own else robot.joints.reported_names)
-        self._codec, self._odom = JointStateCodec(JointState), DoublesCodec(Odometry, 85, child_frame=True)
+        self._codec, self._odom = JointStateCodec(JointState), OdometryReader(node)
         self._commands = JointStateCodec(JointState)
         node.listen(JointState, "virtual/joint_states", self._on_joints, INTERNAL)
         node.listen(Odometry, "virtual/odom", self._on_odom, INTERNAL)
@@ -90,18 +90,10 @@ class PredictionInputs:
 
     def _on_odom(self, data: bytes) -> None:
         """The other half of a state; both halves bear one stamp, and either may come first."""
-        m = self._odom.read(data)
-        v = m.values
-        if not np.isfinite(v).all():
-            return self._node.tally.reject("virtual/odom", "not finite")
-        try:
-            rotation = matrix_from_quat(v[3:7])
-        except ValueError:
-            return self._node.tally.reject("virtual/odom", "quaternion")
-        self._base = BaseState(
-            m.stamp_ns, v[:3], rotation, v[43:46], v[46:49], v[7:43].reshape(6, 6), v[49:85].reshape(6, 6),
-            self._contacts[1], True,
-        )  # fmt: skip
+        base = self._odom.read(data, self._contacts[1])
+        if base is None:
+            return None
+        self._base = base
         return self._complete()
 
     def _complete(self) -> None:
