@@ -51,7 +51,7 @@ class LidarProfile:
 def columns(rays: int, lines: int) -> Array:
     """Room for what rays meet (rays, lines, 3), each column in one piece, as stages read them."""
     room: Array = np.empty((3, rays, lines))
-    return room.transpose(1, 2, 0)
+    return np.asarray(room.transpose(1, 2, 0))
 
 
 def edges(r: Array, lines: bool) -> Mask:
