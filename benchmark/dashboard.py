@@ -123,7 +123,7 @@ def latencies(node: psutil.Process, seconds: float, turns: int) -> dict[str, flo
     from digital_twin.cli.monitor import Monitor
     from digital_twin.core.statistics import Recent
     from digital_twin.robots import load_robot
-    from digital_twin.ros.node import make_executor
+    from digital_twin.ros.process import make_executor
 
     rclpy.init(args=[])
     own = rclpy.create_node("bench_monitor")

@@ -24,7 +24,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 
 
 def swaying(path: Path) -> str:

@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 
 QOS = QoSProfile(depth=50)
 

@@ -23,7 +23,7 @@ from digital_twin.core.base_state import BaseState
 from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.skill import SkillBook
 from digital_twin.robots import load_robot
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 
 ASLEEP = "/**/physics_predictor: {ros__parameters: {rate: 0.1, ensemble_rate: 0.0}}\n"
 

@@ -30,7 +30,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Imu, JointState
 
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 from digital_twin.ros.qos import INTERNAL
 
 PERIOD = 5_000_000  # [ns]

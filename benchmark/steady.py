@@ -13,7 +13,7 @@ from benchmark.twin_run import ENVIRONMENT
 from digital_twin.cli.monitor import Monitor
 from digital_twin.core.statistics import Recent
 from digital_twin.robots import load_robot
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 
 START, SETTLE = 10.0, 2.0  # [s] until the nodes have started; until what had piled up is read
 

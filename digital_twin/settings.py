@@ -28,7 +28,16 @@ class RobotSettings:
 
 
 @dataclass(frozen=True)
-class BridgeSettings(RobotSettings):
+class LoopSettings:
+    """Of a node in the loop."""
+
+    realtime: bool = param(
+        True, "run before all that is not real-time, where the user may (root, or rtprio in limits.conf)"
+    )
+
+
+@dataclass(frozen=True)
+class BridgeSettings(LoopSettings, RobotSettings):
     """physical_bridge"""
 
     command_output: str = param(
@@ -48,7 +57,7 @@ class BridgeSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
-class SynchronizerSettings(RobotSettings, SynchronizerConfig):
+class SynchronizerSettings(LoopSettings, RobotSettings, SynchronizerConfig):
     """twin_synchronizer"""
 
     sync_frequency: float = param(
@@ -63,7 +72,7 @@ class SynchronizerSettings(RobotSettings, SynchronizerConfig):
 
 
 @dataclass(frozen=True)
-class SimulatedRobotSettings(RobotSettings):
+class SimulatedRobotSettings(LoopSettings, RobotSettings):
     """simulated_robot"""
 
     world: str = param("", "path of an SDF world, or the name of one of the package's; empty: humanoid_world.sdf")
@@ -97,7 +106,7 @@ class ScriptSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
-class GaitSettings(RobotSettings):
+class GaitSettings(LoopSettings, RobotSettings):
     """gait_controller"""
 
     gait: str = param(
@@ -139,7 +148,7 @@ class PredictorSettings(RobotSettings, ForecastConfig):
 
 
 @dataclass(frozen=True)
-class BagPlayerSettings:
+class BagPlayerSettings(LoopSettings):
     """bag_player"""
 
     bag: str = param("", "path of a rosbag2 recording: a folder, an .mcap or a .db3")

@@ -24,7 +24,7 @@ from PIL import Image
 
 from digital_twin.dashboard.panel import Action
 from digital_twin.nodes.dashboard import Dashboard
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 
 RUN = 27.0  # [s] until the humanoid is in the middle of its script
 SIZE = (1250, 750)

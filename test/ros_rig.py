@@ -10,7 +10,7 @@ import rclpy
 from rclpy.node import Node
 
 from digital_twin.cli.supervisor import _yaml
-from digital_twin.ros.node import make_executor
+from digital_twin.ros.process import make_executor
 from digital_twin.ros.qos import INTERNAL
 
 # Discovery takes up to 3.7 s (measured).

@@ -14,7 +14,7 @@ from digital_twin.dashboard.board import SERIES, Board, Said
 from digital_twin.dashboard.guard import Guard, is_local, open_socket
 from digital_twin.dashboard.painter import Painter
 from digital_twin.dashboard.plots import nice_range
-from digital_twin.ros.yielding import yield_to_others
+from digital_twin.ros.scheduling import yield_to_others
 
 
 def test_latency_is_measured_by_stamps_in_any_order():

@@ -29,7 +29,7 @@ SHARED = (
     "rclpy", "rclpy.experimental", "diagnostic_msgs.msg", "geometry_msgs.msg", "nav_msgs.msg", "rosgraph_msgs.msg",
     "sensor_msgs.msg", "std_msgs.msg", "std_srvs.srv", "trajectory_msgs.msg", "visualization_msgs.msg",
     "mujoco", "mujoco.rollout", "scipy.linalg", "scipy.optimize", "scipy.spatial", "scipy.stats", "yaml", "zstandard",
-    "digital_twin.settings", "digital_twin.robots", "digital_twin.ros.node", "digital_twin.ros.intake_topics",
+    "digital_twin.settings", "digital_twin.robots", "digital_twin.ros.process", "digital_twin.ros.intake_topics",
     "digital_twin.ros.commands",
 )  # fmt: skip
 PATIENCE = 20.0  # [s] for a process to be started, on a machine that does other things too

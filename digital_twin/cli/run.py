@@ -68,7 +68,7 @@ class Run:
         from rclpy.signals import SignalHandlerOptions
 
         from digital_twin.cli.monitor import Monitor
-        from digital_twin.ros.node import make_executor
+        from digital_twin.ros.process import make_executor
 
         begin = time.monotonic()
         try:

@@ -16,7 +16,8 @@ from digital_twin.bags import Bag
 from digital_twin.core.errors import BagError, ConfigError
 from digital_twin.core.statistics import Pace
 from digital_twin.ros.message_class import message_class
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import CLOCK, SENSOR_OUT
 from digital_twin.settings import BagPlayerSettings
 

@@ -19,7 +19,8 @@ from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_scri
 from digital_twin.paths import find, share
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL
 from digital_twin.settings import ScriptSettings
 

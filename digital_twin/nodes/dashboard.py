@@ -17,8 +17,9 @@ from digital_twin.core.history import History, Playhead
 from digital_twin.dashboard.board import Board
 from digital_twin.dashboard.guard import Guard, open_socket
 from digital_twin.dashboard.painter import Painter
-from digital_twin.ros.node import TwinNode, run
-from digital_twin.ros.yielding import yield_to_others
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
+from digital_twin.ros.scheduling import yield_to_others
 from digital_twin.settings import DashboardSettings
 
 if TYPE_CHECKING:

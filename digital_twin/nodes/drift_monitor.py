@@ -16,7 +16,8 @@ from digital_twin.robots import load_robot
 from digital_twin.ros.drift_inputs import DriftInputs
 from digital_twin.ros.drift_topics import DriftTopics
 from digital_twin.ros.model_loop import ModelLoop
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.settings import DriftSettings
 
 LOOK = 0.05  # [s] between looks at the verdict

@@ -26,7 +26,8 @@ from digital_twin.paths import find
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.gait_inputs import GaitInputs
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL, LATCHED
 from digital_twin.settings import GaitSettings
 

@@ -23,7 +23,8 @@ from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.commands import CommandWriter
 from digital_twin.ros.intake_topics import IntakeTopics
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL
 from digital_twin.settings import BridgeSettings
 

@@ -18,8 +18,9 @@ from digital_twin.robots import load_robot
 from digital_twin.ros.desk import Desk
 from digital_twin.ros.forecast_worker import ForecastWorker
 from digital_twin.ros.model_topic import ModelTopic
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
 from digital_twin.ros.prediction_inputs import PredictionInputs
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import LATCHED
 from digital_twin.settings import PredictorSettings
 

@@ -25,7 +25,8 @@ from digital_twin.recording.recording import Recording, check_writable_folder, f
 from digital_twin.robots import load_robot
 from digital_twin.ros.cdr import DoublesCodec, MalformedError
 from digital_twin.ros.message_class import message_class
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.settings import RecorderSettings
 
 LOOK = 0.2

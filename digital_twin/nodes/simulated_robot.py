@@ -22,7 +22,8 @@ from digital_twin.core.world import load_world
 from digital_twin.paths import find
 from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import JointStateCodec
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import SENSOR_IN
 from digital_twin.ros.robot_topics import RobotTopics
 from digital_twin.settings import SimulatedRobotSettings

@@ -19,7 +19,8 @@ from digital_twin.core.statistics import Recent
 from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL
 from digital_twin.ros.view_topic import ViewTopic
 from digital_twin.ros.virtual_topics import MapTopics, StateTopics

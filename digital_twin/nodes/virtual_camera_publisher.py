@@ -15,7 +15,8 @@ from digital_twin.paths import find
 from digital_twin.robots import load_robot
 from digital_twin.ros.camera_topics import CameraTopics
 from digital_twin.ros.camera_worker import CameraWorker, View
-from digital_twin.ros.node import TwinNode, run
+from digital_twin.ros.node import TwinNode
+from digital_twin.ros.process import run
 from digital_twin.ros.twin_state import TwinState
 from digital_twin.settings import VirtualCameraSettings
 

@@ -5,7 +5,7 @@ Publishes virtual/imu/data, virtual/feet/…/wrench, virtual/encoders/… Lidars
 
 from __future__ import annotations
 
-from digital_twin.ros.node import run
+from digital_twin.ros.process import run
 from digital_twin.ros.sensor_node import SensorNode
 from digital_twin.settings import SensorPublisherSettings
 

@@ -14,8 +14,8 @@ from digital_twin.core.sensors.depth_camera import millimetres
 from digital_twin.core.sensors.rendering import Renderer
 from digital_twin.ros.camera_topics import CameraTopics
 from digital_twin.ros.node import TwinNode
+from digital_twin.ros.scheduling import yield_to_others
 from digital_twin.ros.twin_state import TwinState
-from digital_twin.ros.yielding import yield_to_others
 
 NS = 1_000_000_000
 LONGEST_GAP_NS = NS  # after more, nobody looked meanwhile, or the twin had stopped

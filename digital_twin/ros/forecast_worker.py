@@ -26,8 +26,8 @@ from digital_twin.paths import find
 from digital_twin.robots import Robot
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.prediction_topics import PredictionTopics
+from digital_twin.ros.scheduling import yield_to_others
 from digital_twin.ros.wrecks import keep_wreck
-from digital_twin.ros.yielding import yield_to_others
 from digital_twin.settings import PredictorSettings
 
 CATCH_UP = 0.4  # [s]

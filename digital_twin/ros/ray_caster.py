@@ -11,8 +11,8 @@ from typing import Any
 from digital_twin.core.sensors.suite import Scanner, SweepJob
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import SENSOR_OUT
+from digital_twin.ros.scheduling import yield_to_others
 from digital_twin.ros.sensor_topics import scanner_topic
-from digital_twin.ros.yielding import yield_to_others
 
 
 class RayCaster:
