@@ -134,7 +134,7 @@ class BagPlayer(TwinNode[BagPlayerSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("bag_player", BagPlayer, BagPlayerSettings)
+    run("bag_player", BagPlayer, BagPlayerSettings, shared_memory=True)
 
 
 if __name__ == "__main__":

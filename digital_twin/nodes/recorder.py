@@ -212,7 +212,7 @@ def _level(data: bytes, words: str = "") -> int:
 
 def main() -> None:
     """Entry point."""
-    run("recorder", Recorder, RecorderSettings)
+    run("recorder", Recorder, RecorderSettings, shared_memory=True)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class VirtualCameraPublisher(TwinNode[VirtualCameraSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings)
+    run("virtual_camera_publisher", VirtualCameraPublisher, VirtualCameraSettings, shared_memory=True)
 
 
 if __name__ == "__main__":

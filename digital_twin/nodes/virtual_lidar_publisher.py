@@ -21,7 +21,7 @@ class VirtualLidarPublisher(SensorNode[LidarPublisherSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("virtual_lidar_publisher", VirtualLidarPublisher, LidarPublisherSettings)
+    run("virtual_lidar_publisher", VirtualLidarPublisher, LidarPublisherSettings, shared_memory=True)
 
 
 if __name__ == "__main__":

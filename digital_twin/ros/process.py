@@ -19,12 +19,16 @@ from digital_twin.core.config import flatten
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.scheduling import go_first
+from digital_twin.ros.transport import use_sockets
 
 
-def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, nice: int = 0) -> None:
+def run(
+    name: str, make: Callable[[], TwinNode[Any]], settings: type, *, nice: int = 0, shared_memory: bool = False
+) -> None:
     """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr.
 
     nice: how far it gives way to those that are in the loop.
+    shared_memory: it handles messages too large for sockets to be the better way.
     """
     if "--help" in sys.argv or "-h" in sys.argv:
         print(_help(name, settings))
@@ -34,6 +38,8 @@ def run(name: str, make: Callable[[], TwinNode[Any]], settings: type, nice: int 
     code = 0
     node = None
     try:
+        if not shared_memory:
+            use_sockets()
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
         os.nice(nice)  # this thread alone: the twin's writers could wait for locks that the middleware's threads hold

@@ -1,0 +1,30 @@
+"""How messages travel where ROS 2 runs on Fast DDS: by UDP, also on one machine."""
+
+from __future__ import annotations
+
+import os
+
+import rclpy
+
+from digital_twin.paths import share
+
+SAID = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def use_sockets() -> None:
+    """Have the participants of this process send by UDP alone, unless the user has said how. To be called before rclpy.init().
+
+    By shared memory a writer whose new reader another writer has just looked at sleeps for a third of a second, and holds
+    what its process sends: each `ros2 topic echo` could stop the loop for so long. For messages of some kilobytes UDP
+    is no slower. On the range LOCALHOST, rmw_fastrtps insists on shared memory, so a profile says the same without it.
+    """
+    if any(name in os.environ for name in SAID) or not rclpy.get_rmw_implementation_identifier().startswith(
+        "rmw_fastrtps"
+    ):
+        return
+    if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
+        os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    elif not os.environ.get("ROS_STATIC_PEERS"):
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
+        for name in SAID[1:]:
+            os.environ[name] = str(share("config/fastdds_loopback.xml"))

@@ -1,0 +1,80 @@
+"""How the nodes' messages travel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import rclpy
+
+pytestmark = pytest.mark.skipif(
+    not rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps"), reason="is about Fast DDS"
+)
+SCRIPT = """
+import os, sys, time
+from digital_twin.ros.transport import use_sockets
+import rclpy
+from std_msgs.msg import String
+
+use_sockets()
+rclpy.init()
+node = rclpy.create_node("one")
+out = node.create_publisher(String, "word", 10)
+threads = [open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task")]
+mine = {os.readlink(f"/proc/self/fd/{f}").strip("socket:[]") for f in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{f}")}
+bound = {row.split()[1].split(":")[0] for row in open("/proc/net/udp").readlines()[1:] if row.split()[9] in mine}
+print(any("shm" in t for t in threads), " ".join(sorted(bound)), flush=True)
+while True:
+    out.publish(String(data="hello"))
+    time.sleep(0.02)
+"""
+LISTEN = """
+import rclpy, time
+from std_msgs.msg import String
+rclpy.init()
+node = rclpy.create_node("two")
+heard = []
+node.create_subscription(String, "word", lambda m: heard.append(m.data), 10)
+end = time.monotonic() + 20.0
+while not heard and time.monotonic() < end:
+    rclpy.spin_once(node, timeout_sec=0.1)
+print(heard[:1])
+"""
+LOOPBACK, ALL = "0100007F", "00000000"
+
+
+def talks(listener: str, **environment: str) -> tuple[list[str], str]:
+    """What a process that was given an environment uses and binds, and what another hears of it."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAST", "ROS_AUTOMATIC", "ROS_STATIC"))}
+    talker = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=plain | environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert talker.stdout is not None
+        used = talker.stdout.readline().split()
+        heard = subprocess.run(
+            [sys.executable, "-c", LISTEN], env=plain | {"ROS_AUTOMATIC_DISCOVERY_RANGE": listener},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return used, heard.stdout.strip()
+    finally:
+        talker.kill()
+        talker.wait()
+
+
+@pytest.mark.parametrize("listener", ["LOCALHOST", "SUBNET"])
+def test_on_this_machine_alone_only_the_loopback_is_bound_and_all_hear(listener):
+    used, heard = talks(listener, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    assert used == ["False", LOOPBACK] and heard == "['hello']"
+
+
+def test_on_the_network_only_sockets_are_used():
+    used, heard = talks("SUBNET", ROS_AUTOMATIC_DISCOVERY_RANGE="SUBNET")
+    assert used[0] == "False" and ALL in used and heard == "['hello']"
+
+
+def test_what_the_user_says_stays():
+    used, heard = talks("SUBNET", FASTDDS_BUILTIN_TRANSPORTS="DEFAULT")
+    assert used[0] == "True" and heard == "['hello']"
