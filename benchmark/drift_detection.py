@@ -50,7 +50,7 @@ def summary(trials: list[Trial]) -> list[Row]:
         found = [t.faults[case.name] for t in trials if case.name in t.faults]
         delays = np.array([f["delay"] for f in found])
         missed = np.where(np.isnan(delays), np.inf, delays)
-        rows.append(Row(f"{case.name}: median delay", float(np.median(missed)), "s", case.limit * 1.1 + 0.01))
+        rows.append(Row(f"{case.name}: median delay", float(np.median(missed)), "s", case.limit))
         rows.append(Row(f"{case.name}: 95th percentile", float(np.quantile(missed, 0.95)), "s", 3 * case.limit))
         bounds = [f["delay"] / f["bound"] for f in found if f["bound"] > 0.0 and math.isfinite(f["delay"])]
         if bounds:

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sensor_commands(commands)
     add_recordings(commands)
     _add_models(commands)
+    _add_identify(commands)
     add_gait_tools(commands)
     return p
 
@@ -72,6 +73,31 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     for each in (listing, show, diff, back):
         each.add_argument("--store", metavar="FOLDER", default=MODELS, help=f"the model store (default: {MODELS})")
         each.add_argument("--robot", metavar="NAME", default="", help="whose, when the store is of several robots")
+
+
+def _add_identify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("identify", help="the robot's masses, friction, motors, delay and zeros from a recording")
+    p.description = (
+        "Run the twin over a recording, identify the robot's parameters from a minute of it, and prove them on the part "
+        "kept back, beside the model in service. What the data cannot tell is refused by name (docs/models.md)."
+    )
+    p.epilog = "exit code: 0 when the new model is better, 1 when there is none or it is not, 2 when the input is bad"
+    p.add_argument("bag", metavar="BAG", help="rosbag2: a folder, an .mcap or a .db3")
+    p.add_argument(
+        "--until", metavar="S", type=_seconds, default=None, help="where the minute ends (default: at the bag's end)"
+    )
+    p.add_argument("--seconds", metavar="S", type=_seconds, default=60.0, help="that are used, 60 at most")
+    p.add_argument(
+        "--only", metavar="KIND[:TARGET]", default="", help="what is suspected, like payload:l_gripper; payload, friction, "
+        "motor, encoder, delay or armature (default: everything)",
+    )  # fmt: skip
+    p.add_argument("--residual", action="store_true", help="also learn what no parameter explains (needs scikit-learn)")
+    p.add_argument(
+        "--store", metavar="FOLDER", default="", help="a model store: begin with the model in service there, and put the "
+        f"new one into service when it is better ({MODELS} is the nodes')",
+    )  # fmt: skip
+    p.add_argument("--robot-description", metavar="FILE", default="", help="URDF or xacro (default: the recording's)")
+    p.add_argument("--robot-config", metavar="FILE", default="", help="what the URDF does not say")
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -140,6 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from digital_twin.cli.models import run_models
 
             return run_models(a)
+        if a.command == "identify":
+            from digital_twin.cli.identify import run_identify
+
+            return run_identify(a)
         if a.command == "run":
             return _run(a)
         if a.command in GAIT_TOOLS:

@@ -10,6 +10,7 @@ from std_srvs.srv import Trigger
 
 from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.drift.verdict import Judge
+from digital_twin.core.drift.window import Window
 from digital_twin.core.world import load_world
 from digital_twin.paths import find
 from digital_twin.robots import load_robot
@@ -77,6 +78,10 @@ class DriftMonitor(TwinNode[DriftSettings]):
         response.success = True
         response.message = f"{words}; what is normal is learned from the next {seconds:g} s"
         return response
+
+    def window(self, seconds: float) -> Window | None:
+        """The last seconds, a minute at most, as they were measured; None when there is nothing."""
+        return self._monitor.sampler.window(seconds)
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How far it is."""

@@ -72,7 +72,7 @@ class Outcome:
 
 
 class Replay:
-    """A recording and the nodes that are run over it. `kinds`: types of the outputs, by topic.
+    """A recording and the nodes that are run over it. `kinds`: types of the outputs, by topic. `nodes`: by name, once run.
 
     Raises:
         TwinError: when the recording or the robot cannot be used, in one line.
@@ -80,9 +80,12 @@ class Replay:
 
     def __init__(
         self, bag: Bag, robot_description: str = "", robot_config: str = "",
-        settings: Mapping[str, Mapping[str, Any]] | None = None, *, exact: bool = True,
+        settings: Mapping[str, Mapping[str, Any]] | None = None, *, exact: bool = True, until_ns: int | None = None,
     ) -> None:  # fmt: skip
-        """settings: parameters by node, over those of the recording. exact: use the journals, where there are any."""
+        """settings: parameters by node, over those of the recording. exact: use the journals, where there are any.
+
+        until_ns: where to end, when not exact.
+        """
         self.bag = bag
         prefix = namespace_of(bag)
         if prefix is None:
@@ -92,6 +95,8 @@ class Replay:
         self._files = tempfile.TemporaryDirectory()
         self._robot = self._robot_settings(robot_description, robot_config)
         self._settings = settings or {}
+        self._until_ns = bag.end_ns if until_ns is None else min(until_ns, bag.end_ns)
+        self.nodes: dict[str, Offline] = {}
         self.notes: list[str] = []
         self.kinds: dict[str, str] = {}
         self._journals = {name: j for name in NODES if (j := self._journal(name)) is not None}
@@ -137,7 +142,9 @@ class Replay:
         recorded = self._journals[name].settings if name in self._journals else {}
         given = dict(recorded) | self._robot | dict(self._settings.get(name, {}))
         given.pop("wait_for_recorder", None)
-        return offline(getattr(module, "".join(p.title() for p in name.split("_"))), bus, given, lone=lone)
+        node = offline(getattr(module, "".join(p.title() for p in name.split("_"))), bus, given, lone=lone)
+        self.nodes[name] = node
+        return node
 
     def run(self, sink: Sink = lambda topic, time_ns, data: None, progress: Callable[[float], None] = lambda share: None) -> Outcome:  # fmt: skip
         """Run it; `sink` is given each output: topic, time [ns], bytes. `progress`: the share done, now and then."""
@@ -164,12 +171,14 @@ class Replay:
         return outcome
 
     def _run_as_recorded(self, bus: Bus, outcome: Outcome, progress: Callable[[float], None]) -> None:
-        start, span = self.bag.start_ns, max(1, self.bag.end_ns - self.bag.start_ns)
+        start, span = self.bag.start_ns, max(1, self._until_ns - self.bag.start_ns)
         bus.now_ns = bus.steady_ns = start
         nodes = [self._make(name, bus, lone=False) for name in NODES]
         inputs = self._inputs(bus.heard, outcome)
         cut = len(self._prefix)
         for topic, time_ns, data in _joints_last(self.bag.messages(inputs)):
+            if time_ns > self._until_ns:
+                break
             if -LEAP_NS < time_ns - bus.now_ns < AHEAD_NS:
                 bus.advance(max(time_ns, bus.now_ns))
             else:
