@@ -79,7 +79,7 @@ def record(folder: Path, seconds: float, rows: list[Row]) -> Path:
         Row("outputs of the nodes that are not recorded", unheard, "", 0.0),
         Row("outputs that replay gives otherwise than recorded", different, "", 0.0),
         Row("messages missing, by the publishers' counters", counted, "", 0.0),
-        Row("memory of the recorder, growth in 10 minutes", 600.0 * np.polyfit(*settled.T, 1)[0], "MB"),
+        Row("memory of the recorder, growth in 10 minutes", 600.0 * np.polyfit(*settled.T, 1)[0], "MB", 5.0),
         Row("memory of the recorder, at most", max(m for _, m in memory), "MB"),
     ]
     return folder / "run"

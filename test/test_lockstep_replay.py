@@ -17,6 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 from digital_twin.bags import Bag
 from digital_twin.core.errors import BagError
 from digital_twin.nodes.command_script import CommandScript
+from digital_twin.nodes.drift_monitor import DriftMonitor
 from digital_twin.nodes.physical_bridge import PhysicalBridge
 from digital_twin.nodes.recorder import Recorder
 from digital_twin.nodes.simulated_robot import SimulatedRobot
@@ -39,10 +40,11 @@ def recording(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recording")
     settings = {"recorder:folder": folder, "recorder:name": "run", "recorder:recording.min_free": 0.0}
     settings |= {"physical_bridge:wait_for_recorder": "true", "twin_synchronizer:sync_error_threshold": 0.07}
+    settings |= {"drift_monitor:models.store": folder / "models"}
     rclpy.init(args=["--ros-args", *(x for k, v in settings.items() for x in ("-p", f"{k}:={v}"))])
     r = Rig()
     try:
-        for make in (Recorder, SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript):
+        for make in (Recorder, SimulatedRobot, PhysicalBridge, TwinSynchronizer, CommandScript, DriftMonitor):
             r.add(make())
         bridge, recorder = r.nodes[2], r.nodes[0]
         r.until(lambda: not bridge.waiting, "the recorder to be ready")
@@ -74,6 +76,8 @@ def test_what_was_recorded_comes_out_again_byte_for_byte(recording):
                   "physical/external_pose", "twin/innovations", "virtual/joint_details", "joint_commands"):  # fmt: skip
         a = result[topic]
         assert a.same > 50 and (a.different, a.only_recorded, a.only_replayed) == (0, 0, 0), (topic, a)
+    drift = result["twin/drift"]  # it says which model is in service, which a keeper has announced
+    assert drift.same > 3 and (drift.different, drift.only_recorded, drift.only_replayed) == (0, 0, 0)
     assert first_of(result.values()) == ""
 
 

@@ -35,6 +35,7 @@ from digital_twin.ros.offline import Bus, Offline, offline
 NODES = ("physical_bridge", "twin_synchronizer", "drift_monitor")
 MADE_BY_US = ("physical/", "virtual/", "twin/", "tf", "tf_static", "clock", "rosout", "parameter_events", "diagnostics")
 FROM_OTHERS = ("virtual/joint_commands",)
+NOT_MADE_AGAIN = (*FROM_OTHERS, "twin/model")  # nobody keeps models in a replay
 AHEAD_NS = 10_000_000_000  # how far apart in a recording messages and events of one time may be
 LEAP_NS = 1_000_000_000  # a clock that goes back so far has been set
 Events = NDArray[np.int64]
@@ -240,6 +241,11 @@ class Journal:
         self.events = np.concatenate([e[: len(e) // FIELDS * FIELDS] for _, _, e in messages]).reshape(-1, FIELDS)
 
 
+def _made(topic: str) -> bool:
+    """Whether a replay makes it again."""
+    return topic.startswith(MADE_BY_US) and topic not in NOT_MADE_AGAIN
+
+
 class _Exact:
     """Each node does again what its journal says, all in the order of the host's steady clock."""
 
@@ -305,9 +311,8 @@ class _Exact:
 
     def _outside(self) -> Iterator[tuple[str, int, bytes]]:
         """Messages that none of the nodes made."""
-        from_us = lambda t: t.startswith(MADE_BY_US) and t not in FROM_OTHERS  # noqa: E731
         cut = len(self._prefix)
-        topics = [self._prefix + t for t in self._takers if self._prefix + t in self._bag.topics and not from_us(t)]
+        topics = [self._prefix + t for t in self._takers if self._prefix + t in self._bag.topics and not _made(t)]
         for topic, time_ns, data in self._bag.messages(topics):
             yield topic[cut:], time_ns, data
 
@@ -322,7 +327,7 @@ class _Exact:
                 if not queue:
                     del waiting[topic, key]
                 return data
-            if topic.startswith(MADE_BY_US) and topic not in FROM_OTHERS:
+            if _made(topic):
                 return None
             if self._read_ns > ros_ns + AHEAD_NS:
                 return None
