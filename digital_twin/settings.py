@@ -29,7 +29,7 @@ class RobotSettings:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Of a node in the loop."""
+    """Of a node in the loop, or whose messages must come evenly."""
 
     realtime: bool = param(
         True, "run before all that is not real-time, where the user may (root, or rtprio in limits.conf)"
@@ -159,8 +159,8 @@ class BagPlayerSettings(LoopSettings):
 
 
 @dataclass(frozen=True)
-class SensorPublisherSettings(RobotSettings):
-    """virtual_sensor_publisher"""
+class SensorNodeSettings(RobotSettings):
+    """What sensors and lidars share."""
 
     seed: int = param(1, "which specimens of the sensors these are, and all their noise", low=0, high=2**31)
     sensors: list[str] = param([], "names of the sensors to play; empty: all that the robot has")
@@ -174,7 +174,12 @@ class SensorPublisherSettings(RobotSettings):
 
 
 @dataclass(frozen=True)
-class LidarPublisherSettings(SensorPublisherSettings):
+class SensorPublisherSettings(LoopSettings, SensorNodeSettings):
+    """virtual_sensor_publisher"""
+
+
+@dataclass(frozen=True)
+class LidarPublisherSettings(SensorNodeSettings):
     """virtual_lidar_publisher"""
 
     world: str = param(

@@ -25,8 +25,7 @@ def go_first(restless: Callable[[], None]) -> bool:
         return False
 
     def step_back(*_: object) -> None:
-        resource.setrlimit(resource.RLIMIT_RTTIME, (hard, hard))
-        _reschedule(os.SCHED_RR, os.SCHED_OTHER, 0)
+        go_back()
         restless()
 
     hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
@@ -40,6 +39,13 @@ def go_first(restless: Callable[[], None]) -> bool:
         signal.signal(signal.SIGXCPU, before)
         return False
     return True
+
+
+def go_back() -> None:
+    """Be scheduled as others are."""
+    hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+    resource.setrlimit(resource.RLIMIT_RTTIME, (hard, hard))
+    _reschedule(os.SCHED_RR, os.SCHED_OTHER, 0)
 
 
 def _reschedule(old: int, new: int, priority: int) -> None:

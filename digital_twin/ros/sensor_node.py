@@ -32,12 +32,12 @@ from digital_twin.ros.qos import LATCHED, SENSOR_IN, SENSOR_OUT
 from digital_twin.ros.ray_caster import RayCaster
 from digital_twin.ros.sensor_topics import JointTable, instrument_topic
 from digital_twin.sensor_specs import sensor_specs
-from digital_twin.settings import LidarPublisherSettings, SensorPublisherSettings
+from digital_twin.settings import LidarPublisherSettings, SensorNodeSettings
 
 WAITING = 20  # states of which a half has come, at most
 IDLE = 0.1  # [s]
 LOOK_PERIOD = 0.25  # [s] at which listeners are looked for
-S = TypeVar("S", bound=SensorPublisherSettings)
+S = TypeVar("S", bound=SensorNodeSettings)
 Joints = tuple[Array, Array, Array]  # positions, speeds, torques
 
 
