@@ -98,7 +98,7 @@ def test_images_come_while_somebody_listens_and_stop_with_the_twin():
         )
         pixels = np.frombuffer(bytes(m.data), np.uint8).reshape(240, 320, 3)
         assert pixels.std() > 10, "it shows something"
-        assert r.status("twin/camera_status")["renderer"] in ("egl", "osmesa")
+        twin.until(lambda: r.status("twin/camera_status")["renderer"] in ("egl", "osmesa"), "word of the renderer")
         r.until(lambda: "state has stopped" in words(r), "word that the twin has stopped")
         count = len(r.messages[IMAGE])
         r.settle(0.5)

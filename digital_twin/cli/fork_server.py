@@ -210,6 +210,8 @@ def _become(channel: socket.socket, request: dict[str, Any], out: int) -> NoRetu
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel.close()
         own_group()
+        if os.getppid() != int(os.environ["DIGITAL_TWIN_SUPERVISOR"]):
+            os._exit(1)  # the server died before its death could be told
         for standard in (1, 2):
             os.dup2(out, standard)
         sys.argv = [request["module"], *request["arguments"]]
