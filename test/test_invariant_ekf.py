@@ -334,6 +334,17 @@ def test_a_measurement_that_is_not_a_number_changes_nothing(where):
     assert np.isfinite(ekf.correct(s, np.eye(3, 21), z, noise)[0].vectors).all()
 
 
+def test_no_variance_becomes_negative_where_digits_are_lost():
+    ekf, refused = InvariantEkf(1), 0
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        s = any_state(ekf, rng, any_covariance(21, rng, 1e8))
+        after, result = ekf.correct(s, np.eye(6, 21), 1e-3 * np.ones(6), 1e-8 * np.eye(6))
+        assert after.covariance.diagonal().min() >= 0.0
+        refused += result.weight == 0.0
+    assert refused > 0
+
+
 def test_feet_that_cannot_be_weighed_are_said_not_to_count():
     ekf = InvariantEkf(2)
     s = any_state(ekf, np.random.default_rng(10), np.eye(27))
