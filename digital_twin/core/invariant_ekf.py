@@ -288,6 +288,8 @@ class InvariantEkf:
         if not math.isfinite(nis):  # LAPACK does not stop at NaN
             return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
         P = s.covariance - W.T @ W
+        # What is not symmetric no update takes away, and propagation makes it grow with time's sixth power.
+        P = 0.5 * (P + P.T)
         if P.diagonal().min() < 0.0:  # digits are lost where a covariance is huge; what is refused raises doubt
             return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
         return self._retract(s, whitened @ -W, P), Correction(whitened, nis, 1.0)
