@@ -4,15 +4,17 @@ import contextlib
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Header
 
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError, stamp_ns
+from digital_twin.ros.journal import key_of
 from digital_twin.ros.labelled import LabelledWriter, labelled_stamp_ns
 
 frames = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -170,4 +172,12 @@ def test_labelled_numbers_are_a_message_and_their_stamp_is_found(labels):
     m = deserialize_message(data, Float64MultiArray)
     assert m.layout.dim[0].label.split(",") == ["stamp_sec", "stamp_nanosec", *labels]
     assert list(m.data) == [1_700_000_000.0, 123_456_789.0, *range(len(labels))]
-    assert labelled_stamp_ns(data) == ns and labelled_stamp_ns(data[:20]) == 0
+    assert labelled_stamp_ns(data) == ns and labelled_stamp_ns(data[:30]) == 0
+
+
+def test_a_journal_knows_messages_of_one_topic_apart_by_their_stamps():
+    write = LabelledWriter(["a", "b"]).write
+    assert key_of(write(5_000_000_001, np.zeros(2))) == 5_000_000_001
+    assert key_of(write(5_000_000_002, np.zeros(2))) == 5_000_000_002
+    stamped = [serialize_message(Odometry(header=Header(stamp=Time(sec=3, nanosec=n)))) for n in (1, 2)]
+    assert key_of(stamped[0]) != key_of(stamped[1]) and key_of(b"") == 0

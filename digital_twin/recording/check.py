@@ -10,7 +10,7 @@ from digital_twin.bags import Bag
 from digital_twin.recording.typed import first_difference
 from digital_twin.ros.cdr import stamp_ns
 from digital_twin.ros.journal import key_of
-from digital_twin.ros.labelled import labelled_stamp_ns
+from digital_twin.ros.labelled import is_labelled, labelled_stamp_ns
 
 NS = 1_000_000_000
 MEASURED = ("_status", "twin/arrivals", "twin/journal/")  # hold what a process measured of itself
@@ -48,13 +48,8 @@ class Check:
         """An output of the replay."""
         if self._prefix + topic in self._bag.topics and not any(word in topic for word in MEASURED):
             held = self._held.setdefault(topic, {})
-            held.setdefault(self._key(topic, data), deque()).append((self._count[topic], data))
+            held.setdefault(key_of(data), deque()).append((self._count[topic], data))
             self._count[topic] += 1
-
-    def _key(self, topic: str, data: bytes) -> int:
-        if self._bag.topics[self._prefix + topic].kind.endswith("Float64MultiArray"):
-            return labelled_stamp_ns(data)
-        return key_of(data)
 
     def result(self) -> dict[str, Agreement]:
         """By topic."""
@@ -64,7 +59,7 @@ class Check:
         cut = len(self._prefix)
         for name, _, data in self._bag.messages([self._prefix + t for t in self._held]):
             topic = name[cut:]
-            same_key = self._held[topic].get(self._key(topic, data))
+            same_key = self._held[topic].get(key_of(data))
             if not same_key:
                 unmatched[topic] += topic in span
                 continue
@@ -86,8 +81,7 @@ class Check:
             return
         a.different += 1
         if not a.first:
-            kind = self._bag.topics[self._prefix + topic].kind
-            a.first_stamp = labelled_stamp_ns(recorded) if kind.endswith("Float64MultiArray") else stamp_ns(recorded)
+            a.first_stamp = labelled_stamp_ns(recorded) if is_labelled(recorded) else stamp_ns(recorded)
             a.first = f"{topic}, stamp {a.first_stamp // NS}.{a.first_stamp % NS:09d}, {where}"
 
 

@@ -18,6 +18,7 @@ from std_msgs.msg import Int64MultiArray, MultiArrayDimension
 
 from digital_twin import __version__
 from digital_twin.core.config import to_plain
+from digital_twin.ros.labelled import is_labelled, labelled_stamp_ns
 from digital_twin.ros.qos import INTERNAL
 
 PERIOD = 0.5
@@ -32,7 +33,9 @@ def topic_of(node: str) -> str:
 
 
 def key_of(data: bytes) -> int:
-    """What to know a message by among those of its topic: its first eight bytes, which hold the stamp if it has one."""
+    """What to know a message by among those of its topic: its stamp; where it has none, its first eight bytes."""
+    if is_labelled(data):
+        return labelled_stamp_ns(data)
     return int(_KEY.unpack_from(data, 4)[0]) if len(data) >= 12 else 0
 
 

@@ -11,6 +11,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.ros.cdr import LITTLE_ENDIAN, U32, MalformedError, align, pack_string, pad, read_string
 
 STAMP = ("stamp_sec", "stamp_nanosec")
+_TWO = struct.Struct("<2d")
 
 
 class LabelledWriter:
@@ -73,12 +74,22 @@ class LabelledReader:
         self._head, self.labels = bytes(data[:begin]), tuple(names[2:])
 
 
+_FIRST = STAMP[0].encode()
+_PLACE = slice(12, 12 + len(_FIRST))  # of the first name
+
+
+def is_labelled(data: bytes) -> bool:
+    """Whether these are numbers with names and a stamp."""
+    return data[_PLACE] == _FIRST
+
+
 def labelled_stamp_ns(data: bytes) -> int:
     """The stamp [ns] of labelled numbers; 0 when they have none."""
+    if not is_labelled(data):
+        return 0
     try:
         (n,) = U32.unpack_from(data, 8)
-        begin = align(align(12 + n, 4) + 16, 8)
-        sec, nanosec = np.frombuffer(data, "<f8", 2, begin)
-    except (struct.error, ValueError):
+        sec, nanosec = _TWO.unpack_from(data, align(align(12 + n, 4) + 16, 8))
+        return int(sec) * 1_000_000_000 + int(nanosec)
+    except (struct.error, ValueError, OverflowError):
         return 0
-    return int(sec) * 1_000_000_000 + int(nanosec) if data[12:].startswith(STAMP[0].encode()) else 0
