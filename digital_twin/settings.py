@@ -253,6 +253,9 @@ class RecorderSettings(RobotSettings):
     snapshot_tail: float = param(
         2.0, "how long a snapshot waits for what comes after a fall, a stop or drift", unit="s", low=0, high=30
     )
+    realtime: bool = param(
+        True, "receive before all that is not real-time, where the user may (Linux): nothing is lost on a busy machine"
+    )
     recording: RecordingConfig = param(RecordingConfig)
 
 

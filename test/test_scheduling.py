@@ -27,7 +27,10 @@ if sys.argv[1] == "nobody":
     os.setgroups([])
     os.setuid(65534)
 said = []
-print(go_first(lambda: said.append(True)), policies([0, *native, *idle]))
+if sys.argv[1] == "by name":
+    with open(f"/proc/self/task/{native[0]}/comm", "w") as name:
+        name.write("dds.udp.7000")
+print(go_first(lambda: said.append(True), "dds." if sys.argv[1] == "by name" else ""), policies([0, *native, *idle]))
 end = time.monotonic() + 5.0
 while not said and time.monotonic() < end and sys.argv[1] == "restless":
     pass
@@ -54,6 +57,13 @@ def test_all_threads_go_first_but_those_that_yield():
         assert schedules("as I am")[0] == f"False {[OTHER, OTHER, IDLE]}"
         return
     assert schedules("as I am") == [f"True {[RR, RR, IDLE]}", f"0 {[RR, RR, IDLE]}"]
+
+
+def test_threads_can_be_named_that_alone_go_first():
+    if not allowed():
+        assert schedules("by name")[0].startswith("False")
+        return
+    assert schedules("by name")[0] == f"True {[OTHER, RR, IDLE]}"
 
 
 def test_a_process_that_never_rests_goes_back_to_normal():

@@ -28,6 +28,7 @@ from digital_twin.ros.cdr import DoublesCodec, MalformedError
 from digital_twin.ros.message_class import message_class
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.process import run
+from digital_twin.ros.scheduling import MIDDLEWARE
 from digital_twin.settings import RecorderSettings
 
 LOOK = 0.2
@@ -226,7 +227,8 @@ def give_back() -> None:
 def main() -> None:
     """Entry point."""
     give_back()
-    run("recorder", Recorder, RecorderSettings, shared_memory=True)
+    # A socket holds some hundredths of a second of all that is sent: what takes messages from it must not wait.
+    run("recorder", Recorder, RecorderSettings, shared_memory=True, first=MIDDLEWARE)
 
 
 if __name__ == "__main__":

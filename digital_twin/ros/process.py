@@ -23,12 +23,14 @@ from digital_twin.ros.transport import use_sockets
 
 
 def run(
-    name: str, make: Callable[[], TwinNode[Any]], settings: type, *, nice: int = 0, shared_memory: bool = False
-) -> None:
+    name: str, make: Callable[[], TwinNode[Any]], settings: type, *, nice: int = 0, shared_memory: bool = False,
+    first: str = "",
+) -> None:  # fmt: skip
     """Be the process of one node until it is told to stop. Exits with 0, or with 2 after one line on stderr.
 
     nice: how far it gives way to those that are in the loop.
     shared_memory: it handles messages too large for sockets to be the better way.
+    first: how the names of those threads begin that are real-time when its parameter `realtime` says so.
     """
     if "--help" in sys.argv or "-h" in sys.argv:
         print(_help(name, settings))
@@ -44,7 +46,7 @@ def run(
         node = make()
         os.nice(nice)  # this thread alone: the twin's writers could wait for locks that the middleware's threads hold
         if getattr(node.settings, "realtime", False):
-            _go_first(node)
+            _go_first(node, first)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000)  # what a message leaves behind is freed without it
@@ -68,8 +70,8 @@ def run(
     os._exit(code)  # rclpy's own teardown of a process that shares memory can take seconds
 
 
-def _go_first(node: TwinNode[Any]) -> None:
-    if not go_first(lambda: node.say("warning", "worked for a second without a rest: real-time no more")):
+def _go_first(node: TwinNode[Any], names: str) -> None:
+    if not go_first(lambda: node.say("warning", "worked for a second without a rest: real-time no more"), names):
         node.get_logger().debug("may not be real-time here")
 
 

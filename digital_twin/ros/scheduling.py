@@ -7,13 +7,19 @@ import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 RESTLESS = 1.0  # [s] of work without a rest, after which a process is real-time no more
 PRIORITY = 1  # the least: what else is real-time, such as ros2_control, goes before
 
 
-def go_first(restless: Callable[[], None]) -> bool:
+MIDDLEWARE = "dds."  # how names of Fast DDS' threads begin
+
+
+def go_first(restless: Callable[[], None], names: str = "") -> bool:
     """Run all threads of this process before those that are not real-time (SCHED_RR), where the user may (Linux).
+
+    names: only those threads whose names begin so.
 
     A process that then works for a second without a rest would leave the others nothing: it goes back to normal, and
     `restless` is called.
@@ -32,7 +38,7 @@ def go_first(restless: Callable[[], None]) -> bool:
     before = signal.signal(signal.SIGXCPU, step_back)
     microseconds = int(RESTLESS * 1e6)
     try:
-        _reschedule(os.SCHED_OTHER, os.SCHED_RR, PRIORITY)
+        _reschedule(os.SCHED_OTHER, os.SCHED_RR, PRIORITY, names)
         resource.setrlimit(resource.RLIMIT_RTTIME, (microseconds, hard))
     except (PermissionError, ValueError):
         _reschedule(os.SCHED_RR, os.SCHED_OTHER, 0)
@@ -48,11 +54,12 @@ def go_back() -> None:
     _reschedule(os.SCHED_RR, os.SCHED_OTHER, 0)
 
 
-def _reschedule(old: int, new: int, priority: int) -> None:
-    """All threads of this process that are scheduled the old way."""
+def _reschedule(old: int, new: int, priority: int, names: str = "") -> None:
+    """All threads of this process that are scheduled the old way, or those of these names."""
     for thread in map(int, os.listdir("/proc/self/task")):
-        with suppress(ProcessLookupError):
-            if os.sched_getscheduler(thread) == old:
+        with suppress(ProcessLookupError, FileNotFoundError):
+            name = Path(f"/proc/self/task/{thread}/comm").read_text()
+            if os.sched_getscheduler(thread) == old and name.startswith(names):
                 os.sched_setscheduler(thread, new, os.sched_param(priority))
 
 
