@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -13,7 +11,8 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from digital_twin.lineage import end_with
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _worker: Any = None
 
@@ -27,8 +26,7 @@ def begin_worker(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """What a process does first."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
-    if sys.platform.startswith("linux"):  # and when the parent is killed, so are we
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with(os.getppid())
     _worker = make(*arguments)
 
 

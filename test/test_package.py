@@ -40,6 +40,17 @@ def test_one_version_everywhere():
     assert f"## [{__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
+def test_beside_an_installed_ros_everything_needed_is_installed_too():
+    """By rosdep from package.xml, by the README's line for pip, or with one of these."""
+    runtime = re.search(r"RUNTIME = \[(.*?)\]", (REPOSITORY / "setup.py").read_text(), re.DOTALL)[1]
+    needed = set(re.findall(r'"([a-z0-9]+)', runtime))
+    rosdep = {e.text.removeprefix("python3-") for e in ET.parse(REPOSITORY / "package.xml").iter("exec_depend")}
+    rosdep |= {"setuptools"} | ({"pyyaml"} if "yaml" in rosdep else set())
+    by_pip = set(re.findall(r'"([a-z0-9]+)[><=]', re.search(r"^pip install .*$", README, re.MULTILINE)[0]))
+    with_these = {"lz4": "mcap", "zstandard": "mcap", "websockets": "viser"}
+    assert needed - rosdep - by_pip == {name for name, brings in with_these.items() if brings in by_pip}
+
+
 def test_it_builds_into_a_workspace_and_is_found(tmp_path):
     """colcon build, then: the ament index knows it, its files are there, ros2 run would find its nodes, they start."""
     (tmp_path / "src").mkdir()

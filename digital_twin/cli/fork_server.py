@@ -7,7 +7,6 @@ A node is there, or there again, without a second of imports, and what nodes sha
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -23,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from digital_twin.core.errors import NodeError
+from digital_twin.lineage import own_group
 
 # Not the nodes' own modules: what one of them alone needs would weigh on all.
 SHARED = (
@@ -162,7 +162,6 @@ def serve(channel: socket.socket) -> None:
     """Fork what is asked for and tell how it ends, until the other side is gone."""
     for name in SHARED:
         importlib.import_module(name)
-    os.environ["DIGITAL_TWIN_SUPERVISOR"] = str(os.getpid())
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
@@ -182,9 +181,9 @@ def serve(channel: socket.socket) -> None:
 
 
 def _start(channel: socket.socket, request: dict[str, Any], out: int) -> None:
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid == 0:
-        _become(channel, request, out)
+        _become(channel, request, out, parent)
     os.close(out)
     channel.send(json.dumps({"started": pid}).encode())
 
@@ -200,7 +199,7 @@ def _tell_ends(channel: socket.socket) -> None:
         channel.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _become(channel: socket.socket, request: dict[str, Any], out: int) -> NoReturn:
+def _become(channel: socket.socket, request: dict[str, Any], out: int, parent: int) -> NoReturn:
     """In the fork: be the process of that module."""
     from setproctitle import setproctitle
 
@@ -209,9 +208,7 @@ def _become(channel: socket.socket, request: dict[str, Any], out: int) -> NoRetu
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel.close()
-        own_group()
-        if os.getppid() != int(os.environ["DIGITAL_TWIN_SUPERVISOR"]):
-            os._exit(1)  # the server died before its death could be told
+        own_group(parent)
         for standard in (1, 2):
             os.dup2(out, standard)
         sys.argv = [request["module"], *request["arguments"]]
@@ -226,19 +223,6 @@ def _become(channel: socket.socket, request: dict[str, Any], out: int) -> NoRetu
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
-
-
-def own_group() -> None:
-    """In a new process: a terminal's Ctrl-C is for who started us, who tells us; when they die, however hard, we get SIGTERM.
-
-    A session of its own would be one to the scheduler too (autogroups), and none would yield to another.
-    """
-    os.setpgid(0, 0)
-    if _PRCTL is not None:
-        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

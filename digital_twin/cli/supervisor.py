@@ -12,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from digital_twin.cli.fork_server import Forked, own_group
+from digital_twin.cli.fork_server import Forked
 from digital_twin.core.errors import NodeError, TwinError
+from digital_twin.lineage import own_group
 from digital_twin.node_spec import HEAD_START, NodeSpec, page
 from digital_twin.options import Options
 
@@ -143,14 +145,13 @@ class Supervisor:
 def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[str]:
     """Start a node's process. `more`: as of subprocess.Popen."""
     environment = os.environ | {
-        "DIGITAL_TWIN_SUPERVISOR": str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": os.environ.get("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity}: {message}"),
     }
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
-        env=environment, preexec_fn=own_group, **more,
+        env=environment, preexec_fn=partial(own_group, os.getpid()), **more,
     )  # fmt: skip
 
 

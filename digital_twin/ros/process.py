@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -36,7 +35,6 @@ def run(
         print(_help(name, settings))
         return
     stop = _Stop()
-    _end_with_parent()
     code = 0
     node = None
     try:
@@ -76,7 +74,7 @@ def _go_first(node: TwinNode[Any], names: str) -> None:
 
 
 class _Stop:
-    """Set by SIGINT, SIGTERM, or the end of the process that started us."""
+    """Set by SIGINT or SIGTERM."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -85,17 +83,6 @@ class _Stop:
 
     def _ask(self, *_: object) -> None:
         self.asked = True
-
-
-def _end_with_parent() -> None:
-    """Under the digital-twin command (Linux): when it dies, however hard, its nodes get SIGTERM."""
-    supervisor = os.environ.get("DIGITAL_TWIN_SUPERVISOR")
-    if supervisor is None or not sys.platform.startswith("linux"):
-        return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(supervisor):  # it died before we asked
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_executor() -> Any:
