@@ -80,6 +80,40 @@ def test_a_push_is_none_of_these(ready):
     assert not monitor.hypotheses or monitor.hypotheses[0].kind not in ("payload", "motor", "encoder")
 
 
+class Lossy:
+    """A listener between the robot and a monitor that now and then hears nothing for a while, and loses single messages."""
+
+    def __init__(self, monitor, rng):
+        self._monitor, self._rng, self._deaf_until = monitor, rng, 0
+        self.lost = 0
+
+    def __getattr__(self, name):
+        take = getattr(self._monitor, name)
+
+        def perhaps(*what):
+            stamp = what[1] if name == "heard" else getattr(what[0], "stamp_ns", what[0])
+            if self._rng.random() < 0.002:
+                self._deaf_until = stamp + int(self._rng.uniform(0.02, 0.25) * 1e9)
+            if stamp < self._deaf_until or self._rng.random() < 0.005:
+                self.lost += 1
+                return None
+            return take(*what)
+
+        return perhaps
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_messages_that_are_lost_are_no_change_of_the_robot(ready, seed):
+    """A machine that has no moment to spare: a quarter of all is lost, in holes of up to a quarter of a second."""
+    monitor, rehearsal = ready
+    rehearsal.listener = lossy = Lossy(monitor, np.random.default_rng(seed))
+    for _ in range(30):
+        rehearsal.run(0.1)
+        alarms = [b.bank.names[i] for b in monitor.banks.values() for i in np.flatnonzero(b.alarm)]
+        assert not alarms, (rehearsal.time, alarms)
+    assert lossy.lost > 500
+
+
 def test_reset_forgets_alarms_and_keeps_what_is_normal(ready):
     monitor, rehearsal = ready
     rehearsal.faults.add(parse_fault("motor r_knee 0.6 for 0.5"))

@@ -98,6 +98,32 @@ def test_a_hiccup_of_the_machine_is_no_delay():
         assert not [f for f in feed.watch.faults(round(feed.t * NS)) if f.kind == "delay"]
 
 
+def test_a_backlog_of_this_process_is_nobodys_delay():
+    """What came is handled later and later, up to two seconds, then sooner again; all the while in the order in which it came."""
+    feed = Feed(joints=0.005, imu=0.005, pose=0.02, scan=0.1)
+    start = feed.t
+    for k in range(8000):
+        t = start + 0.001 * k
+        backlog = 0.5 * min(k, 8000 - k) * 0.001
+        for name, period in feed.periods.items():
+            if t >= feed.sent[name] + period:
+                feed.sent[name] += period
+                feed.count[name] += 1
+                arrival = t + feed.delay[name] + feed.rng.exponential(0.0003) + backlog
+                feed.watch.heard(name, round(t * NS), round(arrival * NS), feed.count[name])
+        assert not feed.watch.faults(round((t + backlog) * NS)), k
+
+
+def test_delay_of_one_is_found_in_a_backlog_too():
+    feed = Feed(joints=0.005, imu=0.005, pose=0.02)
+    for name in feed.delay:
+        feed.delay[name] += 0.3
+    feed.delay["pose"] += 0.02
+    found = feed.play(2.0)
+    assert {("delay", "pose")} == {key for key in found if key[0] == "delay"}
+    assert found["delay", "pose"][1].size == pytest.approx(0.02, rel=0.1)
+
+
 def test_who_has_said_little_is_not_missed():
     watch = StreamWatch(36000.0)
     for i in range(10):

@@ -91,7 +91,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("drift_monitor", DriftMonitor, DriftSettings, nice=10)
+    run("drift_monitor", DriftMonitor, DriftSettings)
 
 
 if __name__ == "__main__":

@@ -227,8 +227,7 @@ def give_back() -> None:
 def main() -> None:
     """Entry point."""
     give_back()
-    # A socket holds some hundredths of a second of all that is sent: what takes messages from it must not wait.
-    run("recorder", Recorder, RecorderSettings, shared_memory=True, first=MIDDLEWARE)
+    run("recorder", Recorder, RecorderSettings, first=MIDDLEWARE)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
 from digital_twin.ros.labelled import LabelledReader
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.odometry import OdometryReader
-from digital_twin.ros.qos import INTERNAL, SENSOR_IN
+from digital_twin.ros.qos import ALL_OF_THEM, SENSOR_IN
 
 LOADED = 0.25  # share of the weight above which a foot stands
 
@@ -38,7 +38,7 @@ class DriftInputs:
         self._labelled = LabelledReader()
         self._joints_codec, self._command_codec = JointStateCodec(JointState), JointStateCodec(JointState)
         self._odom = OdometryReader(node)
-        node.listen(JointState, "physical/joint_states", self._joints, INTERNAL)
+        node.listen(JointState, "physical/joint_states", self._joints, ALL_OF_THEM)
         if robot.config.imus:
             self._listen_imu(robot.config.imus[0].topic)
         wrench = DoublesCodec(WrenchStamped, 6)
@@ -46,11 +46,11 @@ class DriftInputs:
             if foot.wrench_topic:
                 self._listen_foot(i, foot.wrench_topic, wrench)
         self._pose_codec = DoublesCodec(PoseWithCovarianceStamped, 43)
-        node.listen(PoseWithCovarianceStamped, "physical/external_pose", self._pose, INTERNAL)
-        node.listen(LaserScan, "physical/scan", self._scan, INTERNAL)
+        node.listen(PoseWithCovarianceStamped, "physical/external_pose", self._pose, ALL_OF_THEM)
+        node.listen(LaserScan, "physical/scan", self._scan, ALL_OF_THEM)
         node.listen(JointState, node.settings.commands_topic, self._command, SENSOR_IN)
-        node.listen(Odometry, "virtual/odom", self._base, INTERNAL)
-        node.listen(Float64MultiArray, "twin/innovations", self._innovations, INTERNAL)
+        node.listen(Odometry, "virtual/odom", self._base, ALL_OF_THEM)
+        node.listen(Float64MultiArray, "twin/innovations", self._innovations, ALL_OF_THEM)
 
     def _heard(self, stream: str, stamp_ns: int, content: bytes) -> None:
         self.monitor.heard(stream, stamp_ns, self._node.now_ns(), zlib.crc32(content))
@@ -82,7 +82,7 @@ class DriftInputs:
             self._heard(topic, m.stamp_ns, m.values[13:31].tobytes())
             self.monitor.imu(m.stamp_ns, m.values[13:16], m.values[25:28])
 
-        self._node.listen(Imu, f"physical/{topic}", receive, INTERNAL)
+        self._node.listen(Imu, f"physical/{topic}", receive, ALL_OF_THEM)
 
     def _listen_foot(self, foot: int, topic: str, codec: DoublesCodec) -> None:
         def receive(data: bytes) -> None:
@@ -91,7 +91,7 @@ class DriftInputs:
             self._loads[foot] = m.values[2]
             self.monitor.wrench(m.stamp_ns, foot, m.values)
 
-        self._node.listen(WrenchStamped, f"physical/{topic}", receive, INTERNAL)
+        self._node.listen(WrenchStamped, f"physical/{topic}", receive, ALL_OF_THEM)
 
     def _pose(self, data: bytes) -> None:
         m = self._pose_codec.read(data)

@@ -17,13 +17,16 @@ def use_sockets() -> None:
     By shared memory a writer whose new reader another writer has just looked at sleeps for a third of a second, and holds
     what its process sends: each `ros2 topic echo` could stop the loop for so long. For messages of some kilobytes UDP
     is no slower. On the range LOCALHOST, rmw_fastrtps insists on shared memory, so a profile says the same without it.
+
+    Sockets are given as much room as the system allows (net.core.rmem_max): what a whole twin sends fills the usual
+    room in some hundredths of a second, and a reader that had to wait for a core so long would lose messages.
     """
     if any(name in os.environ for name in SAID) or not rclpy.get_rmw_implementation_identifier().startswith(
         "rmw_fastrtps"
     ):
         return
     if os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") != "LOCALHOST":
-        os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+        os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4?sockets_size=4MB"
     elif not os.environ.get("ROS_STATIC_PEERS"):
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
         for name in SAID[1:]:

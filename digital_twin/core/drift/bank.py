@@ -16,6 +16,7 @@ from scipy.stats import norm
 from digital_twin.core.arrays import Array
 
 ORDER = 4  # of the autoregression that whitens
+PIECE = 500  # samples that are put together at a time
 LEAST = 200  # samples that a channel is learned from
 CLIP = 5.0  # of scores: one outlier is no change, two in a row may be
 LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no heavier than the normal's
@@ -106,9 +107,11 @@ class Bank:
         if len(rows) > 1:
             out.rate = (len(rows) - 1) * 1e9 / max(rows[-1][0] - rows[0][0], 1)
         self.healthy = np.full((max(len(rows) - ORDER, 0), c), np.nan), np.zeros((max(len(rows) - ORDER, 0), c))
-        R = np.array([r for _, r, _, _ in rows]).reshape(-1, c)
-        F = np.array([f for _, _, f, _ in rows]).reshape(-1, c, self._p)
-        G = np.array([g for _, _, _, g in rows]).reshape(-1, c)
+        R, F, G = np.empty((len(rows), c)), np.empty((len(rows), c, self._p)), np.empty((len(rows), c))
+        for i, (_, r, f, g) in enumerate(rows):
+            R[i], F[i], G[i] = r, f, g
+            if i % PIECE == PIECE - 1:
+                yield
         self._rows = []
         yield
         for i, name in enumerate(self.names):

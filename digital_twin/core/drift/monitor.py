@@ -33,7 +33,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
-PIECE = 20  # blocks whose residuals are computed anew in one go
+PIECE = 10  # blocks whose residuals are computed anew in one go
 CAUTION = 2.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
 SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
@@ -197,7 +197,8 @@ class Monitor:
             self.banks[bank].add(stamp_ns, residual)
 
     def _block(self, block: Block) -> None:
-        if self.lookahead is not None and np.isfinite(block.q).all() and self.sampler.newest_base is not None:
+        ready = block.settled and self.sampler.command.complete(block.stamp_ns) and bool(np.isfinite(block.q).all())
+        if self.lookahead is not None and ready and self.sampler.newest_base is not None:
             self.lookahead.begin(block.stamp_ns, *self.sampler.newest_state, self.sampler.newest_base)
         if self.phase == "waiting":
             self.phase, self._start_ns = "calibrating", block.stamp_ns
@@ -214,8 +215,9 @@ class Monitor:
         if self._blocks and block.stamp_ns < self._blocks[-1].stamp_ns:
             self.recalibrate()
             return
-        self._blocks.append(block)
-        self._differences.add(block)
+        if block.settled:
+            self._blocks.append(block)
+            self._differences.add(block)
         if (block.stamp_ns - self._start_ns) / NS >= self.config.calibration:
             self.phase, self._work = "learning", self._learn()
 
@@ -265,9 +267,9 @@ class Monitor:
 
     def _watch(self, block: Block) -> None:
         self._recent.append(block)
-        judged = self._inside(block)
-        self.outside += not judged
-        self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=judged)
+        inside = self._inside(block)
+        self.outside += not inside
+        self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=inside and block.settled)
         self._note_leaps(block)
         alarm = any(bool(b.alarm.any()) for b in self.banks.values())
         if not alarm:

@@ -19,6 +19,9 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 NS = 1_000_000_000
 MEMORY = 64  # readings of a stream among which that of a stamp is looked for
 INNER = 0.6  # of a sole, from its middle: a foot that is pushed further out may tilt
+LEARNING = 0.02  # share of a stream's usual pace that each message renews
+SETTLING = 100_000_000  # [ns] that speeds and accelerations take after readings that were missed
+HELD = 0.5  # [s] after which no command was missed: there was none, and the last one is held
 STALE = 50_000_000  # [ns]; an older reading is not that of a sample
 
 
@@ -28,7 +31,7 @@ class Block:
 
     jump: readings against what was forecast one measurement earlier, the largest [rad]. command, command_rate, feed: set points in
     force [rad], how fast they change [rad/s], torque fed forward [N m]. turn_rate: change of the gyro [rad/s²].
-    wrenches: (f, 6). standing: which feet lie flat under load.
+    wrenches: (f, 6). standing: which feet lie flat under load. settled: not just after readings that were missed.
     """
 
     stamp_ns: int
@@ -49,30 +52,65 @@ class Block:
     velocity: Array
     angular_velocity: Array
     standing: tuple[bool, ...]
+    settled: bool = True
+
+
+class Pace:
+    """From one message of a stream to the next [s], to tell those that follow one another from those with others missing
+    in between."""
+
+    def __init__(self) -> None:
+        self._usual = self._spread = 0.0
+        self._last_ns = 0
+
+    def add(self, stamp_ns: int) -> None:
+        """One came."""
+        dt, self._last_ns = (stamp_ns - self._last_ns) / NS, stamp_ns
+        if not 0.0 < dt < 1.0:
+            return
+        if not self._usual:
+            self._usual, self._spread = dt, 0.5 * dt
+        dt = min(dt, 3.0 * self._usual)
+        self._spread += LEARNING * (abs(dt - self._usual) - self._spread)
+        self._usual += LEARNING * (dt - self._usual)
+
+    def skipped(self, dt: float) -> bool:
+        """Whether there are messages missing in dt [s]."""
+        return self._usual > 0.0 and dt > 1.5 * self._usual + 4.0 * self._spread
 
 
 class Command:
     """The commands of the last moments, and which was in force when."""
 
     def __init__(self, n: int) -> None:
-        self._n = n
+        self._n, self._pace = n, Pace()
         self._given: deque[tuple[int, Array, Array, Array]] = deque(maxlen=MEMORY)
 
     def add(self, stamp_ns: int, position: Array, velocity: Array | None = None, effort: Array | None = None) -> None:
         """A command (n,), NaN for joints that it does not name: they keep what they were told last."""
         zero = np.zeros(self._n)
         given = [zero if x is None else np.nan_to_num(x) for x in (velocity, effort)]
+        self._pace.add(stamp_ns)
         if self._given and np.isnan(position).any():
             position = np.where(np.isnan(position), self._given[-1][1], position)
         self._given.append((stamp_ns, position, given[0], given[1]))
 
     def at(self, stamp_ns: int) -> tuple[Array, Array, Array]:
-        """Positions, speeds and torques (n,) in force at a stamp; NaN where nothing was."""
+        """Positions, speeds and torques (n,) in force at a stamp; NaN where nothing was, or what was has been missed."""
         for given in reversed(self._given):
             if given[0] <= stamp_ns:
+                if self._missed(stamp_ns - given[0]):
+                    break
                 return given[1:]
         nothing = np.full(self._n, np.nan)
         return nothing, nothing, nothing
+
+    def _missed(self, age_ns: int) -> bool:
+        return age_ns < HELD * NS and self._pace.skipped(age_ns / NS)
+
+    def complete(self, stamp_ns: int) -> bool:
+        """Whether no command until a stamp seems to have been missed."""
+        return not self._given or not self._missed(stamp_ns - self._given[-1][0])
 
     @property
     def newest(self) -> int | None:
@@ -106,6 +144,9 @@ class Sampler:
         self._end = 0
         self._waiting: deque[int] = deque()
         self._gyro: tuple[int, Array] | None = None
+        self._pace = Pace()  # of the joints' readings
+        self._imu_pace, self._wrench_pace = Pace(), [Pace() for _ in robot.feet]
+        self._settled_ns = 0
         self._window: deque[tuple[int, tuple[Array, ...]]] = deque()
 
     # In
@@ -118,20 +159,26 @@ class Sampler:
         jump = np.full(self._n, np.nan)
         if self._joints:
             dt = (stamp_ns - self._joints[-1][0]) / NS
+            missed = self._pace.skipped(dt)
+            if missed:
+                self._settled_ns = stamp_ns + SETTLING
             if dt > 0.5:
                 f.reset()
-            else:
+            elif not missed:  # across readings that are not there a forecast is worth little
                 jump = q - f.ahead(dt)[0]
+        self._pace.add(stamp_ns)
         f.update(stamp_ns, q, qd)
         known = np.full(self._n, np.nan) if effort is None else effort
         self._joints.append((stamp_ns, f.q, f.qd, f.qdd, jump, known))
 
     def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
         """A reading of the first IMU, along its frame's axes (3,), (3,)."""
+        self._imu_pace.add(stamp_ns)
         self._imu.append((stamp_ns, gyro, accel))
 
     def wrench(self, stamp_ns: int, foot: int, wrench: Array) -> None:
         """Force and torque of a foot on the leg, in the sole frame (6,)."""
+        self._wrench_pace[foot].add(stamp_ns)
         self._wrench[foot].append((stamp_ns, wrench))
 
     def base(self, state: BaseState) -> None:
@@ -156,15 +203,15 @@ class Sampler:
         return all(not s or s[-1][0] >= stamp_ns or stamp_ns - s[-1][0] > STALE for s in streams)
 
     def _take(self, stamp_ns: int) -> Block | None:
-        joints = _at(self._joints, stamp_ns)
+        joints = _at(self._joints, stamp_ns, self._pace)
         base = next((b for b in reversed(self._bases) if b.stamp_ns == stamp_ns), None)
         if joints is None or joints[0] != stamp_ns or base is None:
             return None
-        imu = _at(self._imu, stamp_ns)
+        imu = _at(self._imu, stamp_ns, self._imu_pace)
         gyro, accel = imu[1:] if imu is not None else (np.full(3, np.nan), np.full(3, np.nan))
         wrenches = np.full((self._k, 6), np.nan)
-        for i, stream in enumerate(self._wrench):
-            found = _at(stream, stamp_ns)
+        for i, (stream, pace) in enumerate(zip(self._wrench, self._wrench_pace, strict=True)):
+            found = _at(stream, stamp_ns, pace)
             if found is not None:
                 wrenches[i] = found[1]
         given = self.command.at(stamp_ns - self._delay)
@@ -200,7 +247,7 @@ class Sampler:
         position, rotation, velocity, turn = base
         return Block(
             stamp_ns, q, qd, qdd, jump, effort, command, rate, feed, gyro, accel, turn_rate, wrenches, position, rotation,
-            velocity, turn, self._standing(wrenches),
+            velocity, turn, self._standing(wrenches), stamp_ns >= self._settled_ns,
         )  # fmt: skip
 
     def _standing(self, wrenches: Array) -> tuple[bool, ...]:
@@ -249,11 +296,12 @@ class Sampler:
 WINDOW = 60 * NS
 
 
-def _at(stream: deque, stamp_ns: int):  # type: ignore[no-untyped-def, type-arg]
-    """The newest entry not after a stamp; None when it is stale."""
+def _at(stream: deque, stamp_ns: int, pace: Pace):  # type: ignore[no-untyped-def, type-arg]
+    """The newest entry not after a stamp; None when it is stale, or later ones were missed."""
     for entry in reversed(stream):
         if entry[0] <= stamp_ns:
-            return entry if stamp_ns - entry[0] < STALE else None
+            age = stamp_ns - entry[0]
+            return entry if age < STALE and not pace.skipped(age / NS) else None
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 NS = 1_000_000_000
 LEARN = 50  # messages of a stream before it is judged
 RECENT = 512
+JUST = 50_000_000  # [ns]
 SLOT = 100_000_000  # [ns] of which the least delay counts
 EVIDENCE = math.log(0.98 / 0.02)  # that a slot's delay above the usual is for a change
 
@@ -41,6 +42,7 @@ class _Stream:
         self.stamp = self.arrival = 0
         self.content, self.since, self.longest = 0, 0, 0
         self.learning = True
+        self.excess = 0.0
         self.delays: deque[float] = deque(maxlen=RECENT)
         self.usual = self.spread = math.nan
         self.sums, self.least, self.window = 0.0, math.inf, 0
@@ -53,6 +55,7 @@ class StreamWatch:
 
     A stream is missing when nothing has come for max(0.1 s, 3 periods) while others came; frozen when it says the same
     for longer than that and than it ever did while it was learned. Late when the least of arrival minus stamp stays above its usual.
+    What makes all streams late at once is this process, or what it runs on: that is taken off.
     """
 
     def __init__(self, run_length: float, patience: float = 0.1, step: float = 0.005) -> None:
@@ -75,7 +78,14 @@ class StreamWatch:
             s.content, s.since = content or 0, arrival_ns
         s.count += 1
         s.stamp, s.arrival = stamp_ns, arrival_ns
-        self._delay(s, arrival_ns, (arrival_ns - stamp_ns) / NS)
+        delay = (arrival_ns - stamp_ns) / NS
+        s.excess = delay - s.usual if s.judged else 0.0
+        self._delay(s, arrival_ns, delay - self._own(s))
+
+    def _own(self, s: _Stream) -> float:
+        """How much later than usual the others come that came just now; what they share is not the stream's."""
+        others = [o.excess for o in self._streams.values() if o is not s and o.judged and s.arrival - o.arrival < JUST]
+        return max(0.0, min(others, default=0.0))
 
     def _delay(self, s: _Stream, arrival_ns: int, delay: float) -> None:
         """The least delay of each tenth of a second: a hiccup of this machine makes many messages late, but not for
@@ -129,7 +139,7 @@ class StreamWatch:
             limit = max(self._patience, 3.0 * s.period)
             age = (now_ns - s.arrival) / NS
             # While nothing comes at all, this process may have been asleep: then only time will tell.
-            if age > limit and (newest - s.arrival > 0.5 * limit * NS or age > 5.0 * limit):
+            if age > limit and (self._behind(s, newest, limit) or age > 5.0 * limit):
                 missing.append(StreamFault("missing", name, age))
             elif (s.arrival - s.since) / NS > max(limit, 3.0 * s.longest / NS):
                 frozen.append(StreamFault("frozen", name, (s.arrival - s.since) / NS))
@@ -138,6 +148,13 @@ class StreamWatch:
                 margin = 2.0 * max(s.spread, 1e-4)
                 late.append(StreamFault("delay", name, size, size - margin, size + margin))
         return sorted(missing, key=lambda f: -f.size) + frozen + sorted(late, key=lambda f: -f.size)
+
+    def _behind(self, s: _Stream, newest: int, limit: float) -> bool:
+        """Whether others went on without it: by arrivals, and, where a backlog is worked off, by their stamps too."""
+        if newest - s.arrival <= 0.5 * limit * NS:
+            return False
+        said = [o.stamp + (o.usual if o.judged else 0.0) * NS for o in self._streams.values() if o is not s]
+        return max(said, default=0.0) - (s.stamp + (s.usual if s.judged else 0.0) * NS) > 0.5 * limit * NS
 
     def periods(self) -> dict[str, float]:
         """Of each stream that is known [s]."""
