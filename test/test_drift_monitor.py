@@ -114,6 +114,20 @@ def test_messages_that_are_lost_are_no_change_of_the_robot(ready, seed):
     assert lossy.lost > 500
 
 
+def test_a_backlog_is_caught_up_with_and_no_change_of_the_robot(ready):
+    """While what comes is a second old nothing is judged, which is what makes it possible to catch up."""
+    monitor, rehearsal = ready
+    for late in np.concatenate([np.linspace(0.0, 0.6, 50), np.linspace(0.6, 0.0, 50), np.zeros(20)]):
+        for stream in ("joint_states", "imu/data", "feet/left/wrench", "feet/right/wrench", "external_pose"):
+            rehearsal.streams.delay(stream, float(late))
+        rehearsal.run(0.02)
+        assert not any(a.any() for a in monitor.alarms().values()), late
+    before = monitor.let_go
+    assert before > 50
+    rehearsal.run(0.5)
+    assert monitor.let_go == before and not any(a.any() for a in monitor.alarms().values())
+
+
 def test_reset_forgets_alarms_and_keeps_what_is_normal(ready):
     monitor, rehearsal = ready
     rehearsal.faults.add(parse_fault("motor r_knee 0.6 for 0.5"))

@@ -114,6 +114,23 @@ def test_a_backlog_of_this_process_is_nobodys_delay():
         assert not feed.watch.faults(round((t + backlog) * NS)), k
 
 
+def test_a_backlog_that_stays_is_said_of_everything():
+    """A busy machine, or a network that has become slow: nothing else can be said of any one stream."""
+    feed = Feed(joints=0.005, imu=0.005, pose=0.02)
+    assert not feed.watch.behind(0.25)
+    for name in feed.delay:
+        feed.delay[name] += 0.4
+    feed.play(0.5)
+    assert feed.watch.behind(0.25) and not feed.play(4.0)
+    feed.watch.behind(0.25)
+    (((kind, stream), (_, fault)),) = feed.play(2.0).items()
+    assert (kind, stream) == ("delay", "everything") and fault.size == pytest.approx(0.4, abs=0.01)
+    for name in feed.delay:
+        feed.delay[name] -= 0.4
+    feed.play(1.0)
+    assert not feed.watch.behind(0.25) and not feed.play(1.0)
+
+
 def test_delay_of_one_is_found_in_a_backlog_too():
     feed = Feed(joints=0.005, imu=0.005, pose=0.02)
     for name in feed.delay:

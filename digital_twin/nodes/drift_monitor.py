@@ -86,7 +86,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How far it is."""
         m = self._monitor
-        return 0, m.phase, {"phase": m.phase, "not_judged": m.outside} | self._loop.values()
+        return 0, m.phase, {"phase": m.phase, "not_judged": m.outside, "let_go": m.let_go} | self._loop.values()
 
 
 def main() -> None:

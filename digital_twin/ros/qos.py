@@ -11,8 +11,8 @@ SENSOR_IN = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )  # fmt: skip
 INTERNAL = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-# Of who must see every message, and may be late: seconds of the fastest stream.
-ALL_OF_THEM = QoSProfile(depth=1000, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+# Of who shall see every message, and may be late: a second of fast streams.
+ALL_OF_THEM = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,

@@ -39,6 +39,7 @@ SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
+BEHIND = 0.25  # [s] of backlog, beyond which blocks are let go until it has caught up
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
 
 
@@ -96,7 +97,7 @@ class Monitor:
         self.attributed_ns: int | None = None
         self._next_ns, self._pause = 0, 1.0
         self._leaps: dict[int, tuple[int, float, float]] = {}
-        self.outside = 0
+        self.outside = self.let_go = 0
         self.now_ns = 0
 
     def _set_model(self, model: RobotModel) -> None:
@@ -197,6 +198,10 @@ class Monitor:
             self.banks[bank].add(stamp_ns, residual)
 
     def _block(self, block: Block) -> None:
+        if self.streams.behind(BEHIND):
+            self.let_go += 1
+            self.sampler.unsettle(block.stamp_ns)
+            return
         ready = block.settled and self.sampler.command.complete(block.stamp_ns) and bool(np.isfinite(block.q).all())
         if self.lookahead is not None and ready and self.sampler.newest_base is not None:
             self.lookahead.begin(block.stamp_ns, *self.sampler.newest_state, self.sampler.newest_base)

@@ -70,9 +70,10 @@ class Pace:
             return
         if not self._usual:
             self._usual, self._spread = dt, 0.5 * dt
-        dt = min(dt, 3.0 * self._usual)
-        self._spread += LEARNING * (abs(dt - self._usual) - self._spread)
-        self._usual += LEARNING * (dt - self._usual)
+        # Towards the medians of dt and of how far it is off, whatever is missing.
+        off = abs(dt - self._usual)
+        self._usual *= 1.0 + LEARNING if dt > self._usual else 1.0 - LEARNING
+        self._spread *= 1.0 + LEARNING if off > self._spread else 1.0 - LEARNING
 
     def skipped(self, dt: float) -> bool:
         """Whether there are messages missing in dt [s]."""
@@ -161,7 +162,7 @@ class Sampler:
             dt = (stamp_ns - self._joints[-1][0]) / NS
             missed = self._pace.skipped(dt)
             if missed:
-                self._settled_ns = stamp_ns + SETTLING
+                self.unsettle(stamp_ns)
             if dt > 0.5:
                 f.reset()
             elif not missed:  # across readings that are not there a forecast is worth little
@@ -170,6 +171,10 @@ class Sampler:
         f.update(stamp_ns, q, qd)
         known = np.full(self._n, np.nan) if effort is None else effort
         self._joints.append((stamp_ns, f.q, f.qd, f.qdd, jump, known))
+
+    def unsettle(self, stamp_ns: int) -> None:
+        """Something was missed at a stamp: for a moment blocks are not settled."""
+        self._settled_ns = stamp_ns + SETTLING
 
     def imu(self, stamp_ns: int, gyro: Array, accel: Array) -> None:
         """A reading of the first IMU, along its frame's axes (3,), (3,)."""

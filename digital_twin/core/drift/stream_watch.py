@@ -12,6 +12,7 @@ NS = 1_000_000_000
 LEARN = 50  # messages of a stream before it is judged
 RECENT = 512
 JUST = 50_000_000  # [ns]
+LASTING = 5_000_000_000  # [ns] after which a backlog is said
 SLOT = 100_000_000  # [ns] of which the least delay counts
 EVIDENCE = math.log(0.98 / 0.02)  # that a slot's delay above the usual is for a change
 
@@ -63,13 +64,15 @@ class StreamWatch:
         self._patience, self._step = patience, step
         self._threshold = math.log(max(run_length, 2.0))
         self._streams: dict[str, _Stream] = {}
+        self._backlog, self._behind_since = 0.0, 0
         self.calibrating = True
 
     def heard(self, stream: str, stamp_ns: int, arrival_ns: int, content: int | None = None) -> None:
         """A message; `content`: a hash of what it says, None when it may repeat itself."""
         s = self._streams.setdefault(stream, _Stream())
-        if s.count and arrival_ns > s.arrival:
-            s.gaps.append(arrival_ns - s.arrival)
+        gap = stamp_ns - s.stamp if stamp_ns > s.stamp else arrival_ns - s.arrival
+        if s.count and gap > 0:
+            s.gaps.append(gap)
         if s.count < LEARN or s.count % 64 == 0:
             s.period = float(np.median(s.gaps)) / NS if s.gaps else 0.0
         if content is None or content != s.content:
@@ -84,8 +87,22 @@ class StreamWatch:
 
     def _own(self, s: _Stream) -> float:
         """How much later than usual the others come that came just now; what they share is not the stream's."""
-        others = [o.excess for o in self._streams.values() if o is not s and o.judged and s.arrival - o.arrival < JUST]
-        return max(0.0, min(others, default=0.0))
+        return self._shared([o for o in self._streams.values() if o is not s], s.arrival)
+
+    @staticmethod
+    def _shared(streams: list[_Stream], now_ns: int) -> float:
+        return max(0.0, min((o.excess for o in streams if o.judged and now_ns - o.arrival < JUST), default=0.0))
+
+    def behind(self, limit: float) -> bool:
+        """Whether all streams that came just now come later than usual by more than `limit` [s]: this process has a backlog."""
+        streams = list(self._streams.values())
+        newest = max((s.arrival for s in streams), default=0)
+        self._backlog = self._shared(streams, newest)
+        if self._backlog <= limit:
+            self._behind_since = 0
+        elif not self._behind_since:
+            self._behind_since = newest
+        return self._backlog > limit
 
     def _delay(self, s: _Stream, arrival_ns: int, delay: float) -> None:
         """The least delay of each tenth of a second: a hiccup of this machine makes many messages late, but not for
@@ -147,6 +164,8 @@ class StreamWatch:
                 size = float(np.median(s.late)) - float(np.median(s.delays))
                 margin = 2.0 * max(s.spread, 1e-4)
                 late.append(StreamFault("delay", name, size, size - margin, size + margin))
+        if self._behind_since and newest - self._behind_since > LASTING:
+            late.append(StreamFault("delay", "everything", self._backlog, self._backlog, max(s.excess for s in self._streams.values())))  # fmt: skip
         return sorted(missing, key=lambda f: -f.size) + frozen + sorted(late, key=lambda f: -f.size)
 
     def _behind(self, s: _Stream, newest: int, limit: float) -> bool:
