@@ -20,7 +20,7 @@ from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
 from digital_twin.ros.labelled import LabelledReader
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.odometry import OdometryReader
-from digital_twin.ros.qos import ALL_OF_THEM, SENSOR_IN
+from digital_twin.ros.qos import ALL_OF_THEM, INTERNAL, SENSOR_IN
 
 LOADED = 0.25  # share of the weight above which a foot stands
 
@@ -46,8 +46,8 @@ class DriftInputs:
             if foot.wrench_topic:
                 self._listen_foot(i, foot.wrench_topic, wrench)
         self._pose_codec = DoublesCodec(PoseWithCovarianceStamped, 43)
-        node.listen(PoseWithCovarianceStamped, "physical/external_pose", self._pose, ALL_OF_THEM)
-        node.listen(LaserScan, "physical/scan", self._scan, ALL_OF_THEM)
+        node.listen(PoseWithCovarianceStamped, "physical/external_pose", self._pose, INTERNAL)
+        node.listen(LaserScan, "physical/scan", self._scan, INTERNAL)
         node.listen(JointState, node.settings.commands_topic, self._command, SENSOR_IN)
         node.listen(Odometry, "virtual/odom", self._base, ALL_OF_THEM)
         node.listen(Float64MultiArray, "twin/innovations", self._innovations, ALL_OF_THEM)

@@ -11,7 +11,7 @@ SENSOR_IN = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )  # fmt: skip
 INTERNAL = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-# Of who shall see every message, and may be late: a second of fast streams.
+# Of who shall see every message, and may be late by a second: of fast streams (others: INTERNAL).
 ALL_OF_THEM = QoSProfile(depth=200, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,

@@ -111,6 +111,8 @@ class StreamWatch:
         if arrival_ns < s.window:
             return
         least, s.least, s.window = s.least, math.inf, arrival_ns + SLOT
+        if self._behind_since:
+            return  # streams wait in queues of their own: how late one is by itself cannot be told
         if not s.judged:
             s.delays.append(least)
             if not self.calibrating and len(s.delays) >= LEARN:
@@ -156,11 +158,11 @@ class StreamWatch:
             limit = max(self._patience, 3.0 * s.period)
             age = (now_ns - s.arrival) / NS
             # While nothing comes at all, this process may have been asleep: then only time will tell.
-            if age > limit and (self._behind(s, newest, limit) or age > 5.0 * limit):
+            if age > limit and ((not self._behind_since and self._behind(s, newest, limit)) or age > 5.0 * limit):
                 missing.append(StreamFault("missing", name, age))
             elif (s.arrival - s.since) / NS > max(limit, 3.0 * s.longest / NS):
                 frozen.append(StreamFault("frozen", name, (s.arrival - s.since) / NS))
-            elif s.sums >= self._threshold and len(s.late) > 2:
+            elif not self._behind_since and s.sums >= self._threshold and len(s.late) > 2:
                 size = float(np.median(s.late)) - float(np.median(s.delays))
                 margin = 2.0 * max(s.spread, 1e-4)
                 late.append(StreamFault("delay", name, size, size - margin, size + margin))
