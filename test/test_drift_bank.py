@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from digital_twin.core.drift.bank import LAGS, Bank, remaining
+from digital_twin.core.drift.channels import Channels
 
 
 def learned(residuals, features=None, spreads=None):
@@ -96,3 +97,17 @@ def test_leftovers_of_the_model_are_allowed_for():
     quiet, restless = rng.standard_normal(6000), rng.standard_normal(6000) + wander
     allowance = learned(np.column_stack([quiet, restless])).nominal.allowance
     assert allowance[0, 0] < 0.1 < allowance[1, 0]
+
+
+@pytest.mark.parametrize(("slack", "alarms"), [(0.0, True), (1.5, False)])
+def test_a_mean_may_wander_within_its_slack(slack, alarms):
+    rng = np.random.default_rng(4)
+    noise = coloured(rng, 10_000, 1)
+    channels = Channels("x", ["c"], ["u"], slack=np.array([slack]))
+    for i, x in enumerate(noise[:6000]):
+        channels.learn(i * 10_000_000, x)
+    for _ in (*channels.bank.fit(), *channels.watch(1.0, 1.0)):
+        pass
+    for i, x in enumerate(noise[6000:] + 1.0):
+        channels.add((6000 + i) * 10_000_000, x)
+    assert channels.alarm.any() == alarms

@@ -114,6 +114,24 @@ def test_a_backlog_of_this_process_is_nobodys_delay():
         assert not feed.watch.faults(round((t + backlog) * NS)), k
 
 
+def test_what_is_usual_is_learned_without_the_backlog_of_that_minute():
+    """While it is learned the machine is busy, and all comes up to a second late; later it is not, and then again."""
+    feed = Feed(0.5, joints=0.005, imu=0.005, pose=0.02)
+    feed.watch.calibrating = True
+    for busy in (*np.linspace(0.0, 1.0, 300), *np.linspace(1.0, 0.0, 300)):
+        feed.delay = dict.fromkeys(feed.delay, 0.001 + float(busy))
+        feed.play(0.02)
+    feed.watch.settle()
+    assert not feed.play(3.0)
+    feed.delay["pose"] += 0.02
+    assert set(feed.play(2.0)) == {("delay", "pose")}
+    feed.delay["pose"] -= 0.02
+    feed.play(3.0)
+    feed.delay = {name: late + 0.4 for name, late in feed.delay.items()}
+    feed.play(0.1)
+    assert feed.watch.behind(0.25)
+
+
 def test_a_backlog_that_stays_is_said_of_everything():
     """A busy machine, or a network that has become slow: nothing else can be said of any one stream."""
     feed = Feed(joints=0.005, imu=0.005, pose=0.02)

@@ -6,6 +6,7 @@ autocorrelated. All three are learned while the robot is healthy, channel by cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -65,14 +66,15 @@ class Bank:
 
     def __init__(
         self, names: Sequence[str], units: Sequence[str], features: int = 1, sizes: Array | None = None,
-        usual: Array | None = None,
+        usual: Array | None = None, slack: Array | None = None,
     ) -> None:  # fmt: skip
         """`sizes` (c,): of changes that are looked for, in second features; 0: none. `usual` (c, p): standard deviations
-        of the coefficients of features."""
+        of the coefficients of features. `slack` (c,): by how much a mean may wander without any change."""
         self.names, self.units = list(names), list(units)
         self.sizes = np.zeros(len(self.names)) if sizes is None else sizes
         self._c, self._p = len(self.names), features
         self.usual = np.full((self._c, features), 1e6) if usual is None else usual
+        self.slack = np.zeros(self._c) if slack is None else slack
         self.nominal: Nominal | None = None
         self._rows: list[tuple[int, Array, Array, Array]] = []
         self.healthy = np.empty((0, self._c)), np.empty((0, self._c))
@@ -116,6 +118,13 @@ class Bank:
         yield
         for i, name in enumerate(self.names):
             why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
+            shift = (
+                self.slack[i]
+                / max(math.sqrt(out.variance[i, 0]), 1e-12)
+                * (1.0 - float(out.weights[i].sum()))
+                / out.scale[i]
+            )
+            out.allowance[i] = np.maximum(out.allowance[i], max(shift, 0.0))
             if why:
                 out.why[name] = why
             out.good[i] = not why

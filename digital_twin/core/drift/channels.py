@@ -22,9 +22,9 @@ class Channels:
 
     def __init__(
         self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
-        sizes: Array | None = None, usual: Array | None = None, caution: float = 1.0,
+        sizes: Array | None = None, usual: Array | None = None, caution: float = 1.0, slack: Array | None = None,
     ) -> None:  # fmt: skip
-        self.name, self.bank = name, Bank(names, units, features, sizes, usual)
+        self.name, self.bank = name, Bank(names, units, features, sizes, usual, slack)
         self.detectors: Detectors | None = None
         self._caution = caution
         self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)

@@ -77,7 +77,7 @@ class Monitor:
         self._set_model(model)
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
-        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual)}
+        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual, slack=r.slack)}
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
             self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units, caution=CAUTION)

@@ -24,6 +24,7 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 AXES = ("x", "y", "z")
 FEATURES = 3
 JITTER = 1e-3  # [s]
+TICK = 5e-3  # [s] by which commands may come to act later or sooner: two clocks that tick side by side wander past each other
 STICK = 0.05  # [rad/s]; slower joints may stick
 MOVING, LATEST = 40.0, 0.03  # [N m/s] of a servo whose set point moves; [s]
 SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
@@ -59,6 +60,8 @@ class Residuals:
         self._n = n
         self.sizes = np.zeros(len(self.names))
         self.sizes[self.parts["torque"]], self.sizes[self.parts["tracking"]] = FRICTION, -STRENGTH
+        self.slack = np.zeros(len(self.names))
+        self.slack[self.parts["timing"]] = TICK
         self.usual = np.full((len(self.names), FEATURES), 1e6)
         self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
         self.usual[self.parts["torque"], 1] = USUAL_FRICTION

@@ -43,6 +43,7 @@ class _Stream:
         self.stamp = self.arrival = 0
         self.content, self.since, self.longest = 0, 0, 0
         self.learning = True
+        self.base = math.inf
         self.excess = 0.0
         self.delays: deque[float] = deque(maxlen=RECENT)
         self.usual = self.spread = math.nan
@@ -82,19 +83,21 @@ class StreamWatch:
         s.count += 1
         s.stamp, s.arrival = stamp_ns, arrival_ns
         delay = (arrival_ns - stamp_ns) / NS
-        s.excess = delay - s.usual if s.judged else 0.0
+        if self.calibrating or not s.judged:
+            s.base = min(s.base, delay)
+        s.excess = delay - s.base
         self._delay(s, arrival_ns, delay - self._own(s))
 
     def _own(self, s: _Stream) -> float:
-        """How much later than usual the others come that came just now; what they share is not the stream's."""
+        """How much later than ever the others come that came just now; what they share is not the stream's."""
         return self._shared([o for o in self._streams.values() if o is not s], s.arrival)
 
     @staticmethod
     def _shared(streams: list[_Stream], now_ns: int) -> float:
-        return max(0.0, min((o.excess for o in streams if o.judged and now_ns - o.arrival < JUST), default=0.0))
+        return min((o.excess for o in streams if o.count >= LEARN and now_ns - o.arrival < JUST), default=0.0)
 
     def behind(self, limit: float) -> bool:
-        """Whether all streams that came just now come later than usual by more than `limit` [s]: this process has a backlog."""
+        """Whether all streams that came just now come later than they did by more than `limit` [s]: this process has a backlog."""
         streams = list(self._streams.values())
         newest = max((s.arrival for s in streams), default=0)
         self._backlog = self._shared(streams, newest)
