@@ -12,6 +12,7 @@ NS = 1_000_000_000
 LEARN = 50  # messages of a stream before it is judged
 RECENT = 512
 JUST = 50_000_000  # [ns]
+PROMPT = 0.9  # of the time within which it must have been said
 LASTING = 5_000_000_000  # [ns] after which a backlog is said
 SLOT = 100_000_000  # [ns] of which the least delay counts
 EVIDENCE = math.log(0.98 / 0.02)  # that a slot's delay above the usual is for a change
@@ -158,7 +159,7 @@ class StreamWatch:
         for name, s in self._streams.items():
             if s.count < LEARN:
                 continue
-            limit = max(self._patience, 3.0 * s.period)
+            limit = PROMPT * max(self._patience, 3.0 * s.period)
             age = (now_ns - s.arrival) / NS
             # While nothing comes at all, this process may have been asleep: then only time will tell.
             if age > limit and ((not self._behind_since and self._behind(s, newest, limit)) or age > 5.0 * limit):
