@@ -31,6 +31,7 @@ from digital_twin.recording.replay import Replay
 
 ICUB = Path(__file__).parents[2] / "shared" / "data" / "icub_walking"
 NS = 1_000_000_000
+KEPT = 60.0  # [s] that it keeps in memory
 FILLED = 90.0  # [s] after which the last minute that it keeps in memory has filled
 Message = tuple[str, int, bytes]
 
@@ -59,10 +60,10 @@ def record(folder: Path, seconds: float, rows: list[Row]) -> Path:
             before = [cpu_seconds(p) for p in processes]
             memory, begin = [], time.monotonic()
             while (took := time.monotonic() - begin) < seconds:
-                memory.append((took, processes[0].memory_info().rss / 1e6))
+                size = sum(f.stat().st_size for f in (folder / "run").glob("*.mcap")) / 1e6
+                memory.append((took, processes[0].memory_info().rss / 1e6, size))
                 time.sleep(1.0)
             cores = [(cpu_seconds(p) - b) / took for p, b in zip(processes, before, strict=True)]
-            settled = np.array([m for m in memory if m[0] > min(FILLED, seconds / 2)])
     with Bag(folder / "run") as bag:
         rate = sum(t.count for t in bag.topics.values()) / ((bag.end_ns - bag.start_ns) / NS)
         counted = short_of_counters(bag)
@@ -79,10 +80,25 @@ def record(folder: Path, seconds: float, rows: list[Row]) -> Path:
         Row("outputs of the nodes that are not recorded", unheard, "", 0.0),
         Row("outputs that replay gives otherwise than recorded", different, "", 0.0),
         Row("messages missing, by the publishers' counters", counted, "", 0.0),
-        Row("memory of the recorder, growth in 10 minutes", 600.0 * np.polyfit(*settled.T, 1)[0], "MB", 5.0),
-        Row("memory of the recorder, at most", max(m for _, m in memory), "MB"),
+        *memory_rows(np.array(memory)),
     ]
     return folder / "run"
+
+
+def memory_rows(memory: np.ndarray) -> list[Row]:
+    """Of time [s], memory and size of the files [MB] (n, 3). The last minute is in memory as it is in the files, and its
+    size is that of what was sent: lidars that run when nothing else does send now more, now less."""
+    t, total, size = memory.T
+    kept = size - np.interp(t - KEPT, t, size)
+    settled = t > min(FILLED, t[-1] / 2)
+    own = total - kept
+    return [
+        Row("memory of the recorder, at most", float(total.max()), "MB"),
+        Row("the last minute in it, after it has filled, from", float(kept[settled].min()), "MB"),
+        Row("to", float(kept[settled].max()), "MB"),
+        Row("memory beyond the last minute, at most", float(own[settled].max()), "MB"),
+        Row("memory beyond the last minute, growth in 10 minutes", 600.0 * float(np.polyfit(t[settled], own[settled], 1)[0]), "MB", 5.0),
+    ]  # fmt: skip
 
 
 def replayed(path: Path) -> tuple[int, int, int]:
