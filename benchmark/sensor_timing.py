@@ -32,6 +32,7 @@ from sensor_msgs.msg import Imu, JointState
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, stamp_ns
 from digital_twin.ros.process import make_executor
 from digital_twin.ros.qos import INTERNAL
+from digital_twin.ros.scheduling import go_back, go_first
 
 PERIOD = 5_000_000  # [ns]
 WARM_UP = 10.0  # [s]
@@ -118,7 +119,9 @@ def jitter(seconds: float, *others: str) -> tuple[float, float]:
     with running(*nodes("virtual_sensor_publisher"), *beside):
         rclpy.init(args=[])
         feeder = Feeder()
+        go_first(lambda: None)  # as the synchronizer does; and lest the listener's own waiting be measured
         feeder.run(WARM_UP + seconds)
+        go_back()
         rclpy.shutdown()
     p50, p99 = np.percentile(feeder.late, (50, 99))
     return float(p50), float(p99 - p50)

@@ -16,11 +16,12 @@ from digital_twin.cli.main import main
 from digital_twin.core.errors import TwinError
 from digital_twin.core.sensors.camera import load_profile as load_camera
 from digital_twin.core.sensors.encoders import EncoderProfile, Encoders
-from digital_twin.core.sensors.lidar import Lidar, Sweep
+from digital_twin.core.sensors.lidar import Lidar
 from digital_twin.core.sensors.lidar_stages import LidarProfile
 from digital_twin.core.sensors.motion import Pose
 from digital_twin.core.sensors.profiles import load_profile
 from digital_twin.core.sensors.sources import Sources
+from digital_twin.core.sensors.sweep_motion import Sweep
 from digital_twin.core.sensors.timing import TimingConfig
 from digital_twin.core.sensors.twin_scene import TwinScene
 from digital_twin.core.world import load_world

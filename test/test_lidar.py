@@ -8,9 +8,10 @@ import pytest
 from digital_twin.core.errors import ConfigError
 from digital_twin.core.rotation import rot_z
 from digital_twin.core.sensors.fit import fit_ranges
-from digital_twin.core.sensors.lidar import Lidar, Sweep
+from digital_twin.core.sensors.lidar import Lidar
 from digital_twin.core.sensors.lidar_stages import LidarProfile, mix, range_sigma
 from digital_twin.core.sensors.motion import Pose
+from digital_twin.core.sensors.sweep_motion import Sweep
 from digital_twin.core.sensors.timing import TimingConfig
 from digital_twin.core.sensors.twin_scene import TwinScene
 from digital_twin.core.world import load_world
@@ -126,7 +127,7 @@ def test_beams_at_edges_mix_what_is_near_and_choose_what_is_far(scene, robot):
 
 
 def test_mixing_by_hand():
-    near, far, nothing = [2.0, 1.0, 0.5], [4.0, 1.0, 0.5], [np.inf, 1.0, 0.0]
+    near, far, nothing = [2.0, 1.0, 0.5], [4.0, 1.0, 0.5], [1e9, 1.0, 0.0]
     beams = np.array(
         [
             [near, near, near, far, far],
@@ -134,9 +135,9 @@ def test_mixing_by_hand():
             [near, near, nothing, nothing, nothing],
             [nothing] * 5,
         ]
-    )
-    assert np.allclose(mix(beams, 5.0)[:3, 0], [2.8, 3.6, 2.0]) and np.isinf(mix(beams, 5.0)[3, 0])
-    assert np.allclose(mix(beams, 0.5)[:3, 0], [2.0, 4.0, 2.0]), "the strongest"
+    ).transpose(2, 0, 1)
+    assert np.allclose(mix(beams, 5.0)[0, :3], [2.8, 3.6, 2.0]) and mix(beams, 5.0)[0, 3] == 1e9
+    assert np.allclose(mix(beams, 0.5)[0, :3], [2.0, 4.0, 2.0]), "the strongest"
     assert mix(beams, 5.0)[2, 2] == pytest.approx(0.5 * 0.4), "two of five sub-rays came back"
 
 

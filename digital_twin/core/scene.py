@@ -20,6 +20,17 @@ mujoco.set_mju_user_warning(lambda _: None)
 _POS_VEL_FF = 7  # inputs of MuJoCo's pid actuator: position, velocity, feed-forward
 
 
+def add_surroundings(spec: mujoco.MjSpec, world: World | None) -> None:
+    """Add what a robot stands in, which touches robots alone; None: a bare floor."""
+    if world is None:
+        spec.worldbody.add_geom(name="world/floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[20, 20, 1], priority=1)
+    else:
+        add_world(spec, world)
+    for g in spec.geoms:
+        if g.name.startswith("world/"):
+            g.contype, g.conaffinity, g.group = 1, 2, WORLD_GROUP
+
+
 class SceneBuilder:
     """Builds scenes of one robot. The sensors are called imu0/GYRO, foot/left/FORCE and so on."""
 
@@ -41,13 +52,7 @@ class SceneBuilder:
             g.contype, g.conaffinity = (2, 1) if solid else (0, 0)
             g.group = SHAPE_GROUP if solid else VISUAL_GROUP
         self._add_missing_soles(spec)
-        if world is None:
-            spec.worldbody.add_geom(name="world/floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[20, 20, 1], priority=1)
-        else:
-            add_world(spec, world)
-        for g in spec.geoms:
-            if g.name.startswith("world/"):
-                g.contype, g.conaffinity, g.group = 1, 2, WORLD_GROUP
+        add_surroundings(spec, world)
         self._add_servos(spec, timestep, command_delay)
         self._add_sensors(spec)
         spec.option.timestep = timestep

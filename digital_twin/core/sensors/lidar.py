@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from copy import copy
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -17,42 +15,36 @@ from digital_twin.core.errors import ConfigError
 from digital_twin.core.scene import SHAPE_GROUP, WORLD_GROUP
 from digital_twin.core.sensors.lidar_stages import (
     COSINE,
+    NOWHERE,
     RANGE,
     SHINE,
-    Chance,
+    Draw,
     Dropout,
     Intensity,
     LidarProfile,
+    Numbers,
     RangeDigits,
     RangeNoise,
-    Unchanged,
-    columns,
     cross_of,
     directions,
     edges,
+    factors,
     mix,
+    normal,
+    weakest_seen,
 )
-from digital_twin.core.sensors.motion import Pose, poses_at
+from digital_twin.core.sensors.motion import poses_at
 from digital_twin.core.sensors.pipeline import Pipeline
+from digital_twin.core.sensors.sweep_motion import Stretch, Sweep, powers_of, stretches, with_powers
 from digital_twin.core.sensors.twin_scene import TwinScene, place_root
 
 MAX_RAYS = 200_000
 REACH = 0.05  # [m] that a sensor may move while rays are cast from one place
 LIMB = 0.01  # [rad] that a joint may turn meanwhile: a centimetre at the end of an arm
-STRAIGHT = 1e-4  # [m], [rad] by which states may be off a straight line that is taken for their way
+_ONES = np.ones(3)
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep starts from: its number, its first moment [s], and where the sensor was around that time."""
-
-    number: int
-    t: float
-    track: tuple[Pose, ...]
-
-
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """A sweep as the sensor reports it, (lines, rays): ranges [m], inf: nothing came back, -inf: too near; intensity 0–1."""
 
     t: float
@@ -85,10 +77,14 @@ class Lidar:
         self.directions = directions(self.angles, np.array(c.elevations))  # (rays, lines, 3)
         # Lines so close that one beam may meet what the next one does.
         self._dense = lines > 1 and float(np.min(np.diff(np.sort(c.elevations)))) < 3.0 * c.divergence
-        self._beams = np.ascontiguousarray(self.directions.T)  # (3, lines, rays)
-        self._around = cross_of(self.directions, 0.35 * c.divergence)  # (rays, lines, 4, 3)
-        self._times = self.time_step * np.arange(float(c.rays)) * ("motion" not in off)
-        self._room = np.empty((12, c.rays))  # to have it anew for each sweep would cost as much as to fill it
+        self._span = self.time_step * c.rays if "motion" not in off else 1.0
+        moments: Array = np.arange(float(c.rays)) * (self.time_step / self._span * ("motion" not in off))
+        # By rows: all lines of the first ray, of the second, …
+        self._moments, self._powers = moments, powers_of(moments).repeat(lines, axis=0)  # (n, 4)
+        self._beams = with_powers(self.directions.reshape(-1, 3), self._powers)  # (n, 12)
+        self._around = cross_of(self.directions.reshape(-1, 3), 0.35 * c.divergence)  # (n, 4, 3)
+        self._wide = c.divergence > 0.0 and "beam" not in off
+        self._room = Room((5 if self._wide else 1) * len(self._beams))
         self._at_once = np.zeros(c.rays * lines)  # no stage of a lidar asks for the time
         self._groups = np.zeros(6, dtype=np.uint8)
         self._groups[[WORLD_GROUP, SHAPE_GROUP] if c.see_self else [WORLD_GROUP]] = 1
@@ -100,44 +96,36 @@ class Lidar:
         self._next = scene
 
     def _stand(self, scene: TwinScene) -> None:
-        self._mj, self._model = scene.mj, scene.model
-        self._data = mujoco.MjData(scene.mj)
+        see_self = self.profile.see_self
+        self._mj, self._model = scene.mj if see_self else scene.surroundings, scene.model
+        self._data = mujoco.MjData(self._mj)
         mujoco.mj_kinematics(self._mj, self._data)
         self._base = int(scene.mj.site(scene.model.base_frame).id)
         # The housing does not see itself.
-        self._body = int(scene.mj.site_bodyid[scene.mj.site(self.frame).id])
-        rgb = scene.mj.geom_rgba[:, :3] @ [0.2126, 0.7152, 0.0722]
+        self._body = int(scene.mj.site_bodyid[scene.mj.site(self.frame).id]) if see_self else -1
+        rgb = self._mj.geom_rgba[:, :3] @ [0.2126, 0.7152, 0.0722]
         self._shine = np.append(rgb, 0.0)  # of nothing, at index -1
 
     def _make_pipeline(self, seed: int, off: Collection[str]) -> Pipeline:
         c = self.profile
         p = Pipeline(self.name, seed, off)
-        p.add("beam", lambda _: Unchanged())
-        p.add("motion", lambda _: Unchanged())
-        p.add("intensity", lambda rng: Intensity(c.intensity_noise, self._chance(rng)))
-        p.add("noise", lambda rng: RangeNoise(c, c.bias * rng.standard_normal(), self._chance(rng)))
-        p.add("dropout", lambda rng: Dropout(c.dropout, c.weakest, self._chance(rng)))
+        for done_while_casting in ("beam", "motion"):
+            p.add(done_while_casting)
+
+        def numbers(rng: np.random.Generator, draw: Draw) -> Numbers:
+            return Numbers(rng, c.rays * len(c.elevations), draw, lambda: self._number)
+
+        p.add("intensity", lambda rng: Intensity(numbers(rng, factors(c.intensity_noise))))
+        p.add("noise", lambda rng: RangeNoise(c, c.bias * rng.standard_normal(), numbers(rng, normal)))
+        p.add("dropout", lambda rng: Dropout(numbers(rng, weakest_seen(c))))
         p.add("quantisation", lambda _: RangeDigits(c.resolution))
         p.check()
         return p
 
-    def _chance(self, rng: np.random.Generator) -> Chance:
-        """Numbers of a sweep that depend on its own number (Salmon et al. 2011): a sweep can be left out."""
-        bits = np.random.Philox(key=rng.integers(2**64, size=2, dtype=np.uint64))
-        start: Any = bits.state  # to set it costs a third of making another
-        numbers = np.random.Generator(bits)
-
-        def of_this_sweep() -> np.random.Generator:
-            start["state"]["counter"][3] = self._number
-            bits.state = start
-            return numbers
-
-        return of_this_sweep
-
     @property
     def duration(self) -> float:
         """From the first to the last ray of a sweep [s]; none with 'motion' switched off."""
-        return float(self._times[-1])
+        return float(self._moments[-1]) * self._span
 
     def measure(self, sweep: Sweep) -> Scan:
         """Cast a sweep and report it."""
@@ -146,119 +134,105 @@ class Lidar:
         if scene is not None:
             self._stand(scene)
         rays, lines = self.directions.shape[:2]
-        aim = Aim(sweep.track, sweep.t + self._times, self._room)
-        segments = aim.segments(c.segments, c.see_self)
-        x = columns(rays, lines)
-        for which in segments:
-            x[which] = self._rays(aim, which, self._beams[:, :, which])
-        if c.divergence > 0.0 and "beam" not in self.pipeline.off:
-            self._mix(aim, segments, x)
-        y = self.pipeline(x.reshape(-1, 3), self._at_once).reshape(rays, lines, 3)
+        x = self._meet(sweep)
+        y = self.pipeline(x.T, self._at_once).reshape(rays, lines, 3)
         r, shine = np.ascontiguousarray(y[:, :, RANGE].T), np.ascontiguousarray(y[:, :, SHINE].T)
         far, near = r > c.range_max, r < c.range_min
-        r[far], r[near] = np.inf, -np.inf
-        shine[far | near] = 0.0
+        np.putmask(r, far, np.inf)
+        np.putmask(r, near, -np.inf)
+        np.putmask(shine, np.logical_or(far, near, out=far), 0.0)
         return Scan(sweep.t, r, shine)
 
-    def _rays(self, aim: Aim, which: slice, d: Array) -> Array:
-        """What rays along d in the sensor's frame (3, m, k) meet, k being the length of `which`: (k, m, 3).
-
-        All are cast from where the sensor is in the middle, as the engine wants it, and then moved to where each
-        begins, which is exact on a plane.
-        """
-        m, k = d.shape[1:]
-        n = k * m
-        v = np.empty((k, m, 3))
-        np.einsum("ijk,jmk->imk", aim.rotations[:, :, which], d, out=v.T)
-        middle = (which.start + which.stop - 1) // 2
-        if self.profile.see_self:
-            p = aim.pose(middle)
-            place_root(self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q)
-        origin = aim.positions[:, middle].copy()
-        distance, normal, geom = np.empty(n), np.empty((k, m, 3)), np.empty(n, dtype=np.int32)
-        mujoco.mj_multiRay(
-            self._mj, self._data, origin, v.reshape(-1), self._groups, 1, self._body, geom, distance,
-            normal.reshape(-1), n, self.profile.range_max + REACH,
-        )  # fmt: skip
-        out = columns(k, m)
-        nothing = (geom < 0).reshape(k, m)
-        cosine = np.einsum("kmi,kmi->km", v, normal)
-        cosine[nothing] = 1.0
-        ahead = np.einsum("ik,kmi->km", origin[:, None] - aim.positions[:, which], normal)
-        ahead /= cosine
-        np.add(distance.reshape(k, m), ahead, out=out[:, :, RANGE])
-        out[:, :, RANGE][nothing] = np.inf
-        np.abs(cosine, out=out[:, :, COSINE])
-        out[:, :, SHINE] = self._shine[geom].reshape(k, m)
+    def _parts(self, sweep: Sweep) -> list[Stretch]:
+        """The sweep in parts during each of which the sensor moves by less than REACH, and no limb that it sees by LIMB."""
+        c, out, lines = self.profile, [], self.directions.shape[1]
+        limbs = float(np.abs(sweep.track[-1].q - sweep.track[0].q).max(initial=0.0)) if c.see_self else 0.0
+        whole = stretches(sweep, self._span, self._moments, c.segments)
+        for s in whole:
+            start, k = s.rays.start, s.rays.stop - s.rays.start
+            moved = (self._powers[(start + k - 1) * lines] - self._powers[start * lines]) @ s.places
+            count = 1 + int(max(math.sqrt(moved @ moved) / REACH, limbs / LIMB / len(whole)))
+            count = max(1, min(count, c.segments // len(whole), k))
+            bounds = [start + k * i // count for i in range(count + 1)]
+            out += [s._replace(rays=slice(a, b)) for a, b in pairwise(bounds)]
         return out
 
-    def _mix(self, aim: Aim, segments: list[slice], x: Array) -> None:
-        """At edges a beam is wide enough to meet two surfaces: look there with more rays, and mix what comes back."""
-        near = edges(np.minimum(x[:, :, RANGE], 1e6), self._dense)
-        for which in segments:
-            i, j = np.nonzero(near[which])
-            if len(i):
-                i += which.start
-                some = aim.some(i)
-                around = self._rays(some, slice(0, len(i)), self._around[i, j].T)
-                x[i, j] = mix(np.concatenate([x[i, j][:, None], around], axis=1), self.profile.pulse)
+    def _meet(self, sweep: Sweep) -> Array:
+        """What the rays of a sweep meet (3, n)."""
+        parts, n, lines = self._parts(sweep), len(self._beams), self.directions.shape[1]
+        room = self._room
+        for p in parts:
+            rows = slice(p.rays.start * lines, p.rays.stop * lines)
+            self._cast(sweep, p, rows, self._beams[rows], self._powers[rows])
+        distance = room.distance[:n]
+        np.putmask(distance, room.geom[:n] < 0, NOWHERE)
+        if self._wide:
+            edge = np.flatnonzero(edges(distance.reshape(-1, lines), self._dense))
+            if len(edge):
+                self._look_around(sweep, parts, edge)
+                x = room.met(n + 4 * len(edge), self._shine)
+                beams = np.empty((3, len(edge), 5))
+                beams[:, :, 0], beams[:, :, 1:] = x[:, edge], x[:, n:].reshape(3, -1, 4)
+                x[:, edge] = mix(beams, self.profile.pulse)
+                return x[:, :n]
+        return room.met(n, self._shine)
+
+    def _look_around(self, sweep: Sweep, parts: list[Stretch], edge: Index) -> None:
+        """At edges a beam is wide enough to meet two surfaces: four more rays there, which come after all others."""
+        n, lines = len(self._beams), self.directions.shape[1]
+        powers = self._powers[edge]
+        beams = with_powers(self._around[edge], powers[:, None]).reshape(-1, 12)
+        powers = powers.repeat(4, axis=0)
+        last = 0
+        for p in parts:
+            first, last = last, 4 * int(np.searchsorted(edge, p.rays.stop * lines))
+            if last > first:
+                self._cast(sweep, p, slice(n + first, n + last), beams[first:last], powers[first:last])
+
+    def _cast(self, sweep: Sweep, part: Stretch, rows: slice, beams: Array, powers: Array) -> None:
+        """Cast beams (k, 12) at moments of these powers (k, 4) into these rows of the room.
+
+        All are cast from where the sensor is in the middle of the part, as the engine wants it; how far that is from
+        where each begins is kept.
+        """
+        room = self._room
+        v = np.matmul(beams, part.turns, out=room.v[rows])
+        middle = (part.rays.start + part.rays.stop - 1) // 2
+        at = self._powers[middle * self.directions.shape[1]]
+        if self.profile.see_self:
+            (p,) = poses_at(sweep.track, sweep.t + self._span * self._moments[middle : middle + 1])
+            place_root(self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q)
+        mujoco.mj_multiRay(
+            self._mj, self._data, at @ part.places, v.reshape(-1), self._groups, 1, self._body, room.geom[rows],
+            room.distance[rows], room.normal[rows].reshape(-1), len(v), self.profile.range_max + REACH,
+        )  # fmt: skip
+        np.matmul(at - powers, part.places, out=room.back[rows])
 
 
-class Aim:
-    """Where a sensor is and how it is turned at each of its rays: positions (3, k), rotations (3, 3, k).
+class Room:
+    """Of each ray: direction v, normal of what it met and the way back to where it was cast from (n, 3), distance, shape.
 
-    Between two states of the twin both are interpolated by components, which of turns of a few hundredths of a radian
-    loses a millionth; between the first and the last where the others are on that line.
+    It is kept: to have it anew for each sweep would cost as much as to fill it.
     """
 
-    def __init__(self, track: tuple[Pose, ...], times: Array, room: Array) -> None:
-        """room: (12, k), to be written to."""
-        last = next((i for i, p in enumerate(track) if p.t >= times[-1]), len(track) - 1)
-        self._track = track = track[: max(last, 1) + 1]
-        self._times = times
-        t = np.array([p.t for p in track])
-        states = np.array([p.numbers for p in track])
-        if len(t) > 2:
-            part = (t - t[0]) / (t[-1] - t[0])
-            off = part[:, None] * (states[-1] - states[0])
-            off += states[0]
-            off -= states
-            if max(float(off.max()), -float(off.min())) < STRAIGHT:
-                t, states = t[:: len(t) - 1], states[:: len(t) - 1]
-        # Of each step from state to state the part that is done.
-        done = times - t[:-1, None]
-        done /= np.maximum(t[1:] - t[:-1], 1e-12)[:, None]
-        np.minimum(np.maximum(done, 0.0, out=done), 1.0, out=done)
-        steps = (states[1:] - states[:-1]).T
-        both = (np.matmul if len(done) > 1 else np.multiply)(steps, done, out=room)
-        both += states[0][:, None]
-        self.positions: Array = both[:3]
-        self.rotations: Array = both[3:].reshape(3, 3, -1)
+    def __init__(self, n: int) -> None:
+        self.v, self.normal, self.back = np.empty((3, n, 3))
+        self.distance = np.empty(n)
+        self.geom = np.empty(n, dtype=np.int32)
 
-    def segments(self, most: int, limbs: bool) -> list[slice]:
-        """Parts of the sweep, `most` at most, during each of which the sensor moves by less than REACH.
-
-        `limbs`: and no limb moves by more than LIMB against it.
-        """
-        k = len(self._times)
-        count = 1 + int(float(np.abs(self.positions[:, -1] - self.positions[:, 0]).sum()) / REACH)
-        if limbs:
-            first, last = self._track[0], self._track[-1]
-            count = max(count, 1 + int(float(np.abs(last.q - first.q).max(initial=0.0)) / LIMB))
-        count = min(count, most, k)
-        bounds = [k * i // count for i in range(count + 1)]
-        return [slice(a, b) for a, b in pairwise(bounds)]
-
-    def pose(self, i: int) -> Pose:
-        """The whole pose at ray i."""
-        return poses_at(self._track, self._times[i : i + 1])[0]
-
-    def some(self, rays: Index) -> Aim:
-        """For some of the rays."""
-        out = copy(self)
-        out._times, out.positions, out.rotations = (
-            self._times[rays],
-            self.positions[:, rays],
-            self.rotations[:, :, rays],
-        )
-        return out
+    def met(self, n: int, shine: Array) -> Array:
+        """Range, cosine and reflectivity (3, n) of the first n rays, each from its own place, which is exact on a plane."""
+        normal, v, geom, x = self.normal[:n], self.v[:n], self.geom[:n], np.empty((3, n))
+        r, cosine = x[RANGE], x[COSINE]
+        v *= normal
+        nothing = geom < 0
+        np.matmul(v, _ONES, out=cosine)
+        cosine += nothing  # which has no normal
+        normal *= self.back[:n]
+        np.matmul(normal, _ONES, out=r)
+        r /= cosine
+        r += self.distance[:n]
+        np.putmask(r, nothing, NOWHERE)
+        np.abs(cosine, out=cosine)
+        shine.take(geom, out=x[SHINE], mode="wrap")
+        return x

@@ -15,8 +15,9 @@ from digital_twin.core.config import param
 from digital_twin.core.sensors.timing import TimingConfig
 
 RANGE, COSINE, SHINE = 0, 1, 2
-NOWHERE = 1e9  # [m]
-Chance = Callable[[], np.random.Generator]
+NOWHERE = 1e9  # [m]: the range of a ray that meets nothing
+AT_ONCE = 16384  # numbers that are drawn at once
+Draw = Callable[[np.random.Generator, Array], object]  # fills an array
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,15 @@ class LidarProfile:
     see_self: bool = param(False, "whether rays meet the robot's own shapes")
 
 
-def columns(rays: int, lines: int) -> Array:
-    """Room for what rays meet (rays, lines, 3), each column in one piece, as stages read them."""
-    room: Array = np.empty((3, rays, lines))
-    return np.asarray(room.transpose(1, 2, 0))
-
-
 def edges(r: Array, lines: bool) -> Mask:
     """Where ranges (rays, lines) jump against a neighbour in the line, or also in the next: both sides of the jump."""
     near = np.zeros(r.shape, dtype=bool)
+    beyond = 1.1 * r
+    beyond += 0.1
     for axis in range(1 + lines):
-        q, mask = (r, near) if axis == 0 else (r.T, near.T)
-        jump = np.abs(q[1:] - q[:-1]) > 0.1 + 0.1 * np.minimum(q[1:], q[:-1])
+        q, far, mask = (r, beyond, near) if axis == 0 else (r.T, beyond.T, near.T)
+        jump = q[1:] > far[:-1]
+        jump |= q[:-1] > far[1:]
         mask[:-1] |= jump
         mask[1:] |= jump
     return near
@@ -72,28 +70,24 @@ def directions(angles: Array, elevations: Array) -> Array:
 
 
 def mix(rays: Array, pulse: float) -> Array:
-    """What comes back of beams of which each meets several surfaces: rays (k, m, 3) to (k, 3).
+    """What comes back of k beams of which each meets m surfaces: rays (3, k, m) to (3, k).
 
     Surfaces within a pulse length [m] of the one with the strongest return are mixed, weighted by their return; what
     is farther apart the receiver tells apart, and reports the strongest.
     """
-    away = rays[:, :, RANGE] >= NOWHERE
-    r = np.minimum(rays[:, :, RANGE], NOWHERE)
-    strength = rays[:, :, SHINE] * rays[:, :, COSINE]
-    strength[away] = 0.0
+    r = rays[RANGE]
+    strength = rays[SHINE] * rays[COSINE]  # none of nothing
     strength += 1e-12
     # The return of a surface is that of all sub-rays near it.
     near = np.abs(r[:, :, None] - r[:, None, :]) <= pulse
-    best = np.einsum("kij,kj->ki", near, strength).argmax(axis=1)
-    together = near[np.arange(len(rays)), best]
+    best = (near * strength[:, None]).sum(axis=2).argmax(axis=1)
+    together = near[np.arange(len(r)), best]
     strength *= together
     strength /= strength.sum(axis=1, keepdims=True)
-    mixed = np.einsum("km,kmn->kn", strength, rays[:, :, COSINE:])
+    mixed: Array = (rays * strength).sum(axis=2)
     # A beam of which only a part comes back is weaker by that part.
-    mixed[:, -1] *= together.sum(axis=1) / rays.shape[1]
-    r = np.einsum("km,km->k", strength, r)
-    r[r > 0.1 * NOWHERE] = np.inf
-    return np.column_stack([r, mixed])
+    mixed[SHINE] *= together.sum(axis=1) / r.shape[1]
+    return mixed
 
 
 def cross_of(d: Array, angle: float) -> Array:
@@ -105,71 +99,121 @@ def cross_of(d: Array, angle: float) -> Array:
     return np.asarray(d[..., None, :] + math.tan(angle) * np.stack([side, -side, up, -up], axis=-2))
 
 
-class Unchanged:
-    """What is done where the rays are cast, and can be switched off by the name of this stage."""
+class Numbers:
+    """A sweep's random numbers, one for each of n rays, by the sweep's own number: a sweep can be left out.
 
-    def __call__(self, x: Array, t: Array) -> Array:
-        """See Stage."""
-        return x
+    Those of several sweeps are drawn at once, by a generator of their own (as Salmon et al. 2011 do by a counter).
+    """
+
+    def __init__(self, rng: np.random.Generator, n: int, draw: Draw, sweep: Callable[[], int]) -> None:
+        self._key = rng.integers(2**32, size=4, dtype=np.uint32).tolist()
+        self._draw, self._sweep = draw, sweep
+        self._block, self._drawn = -1, np.empty((max(1, AT_ONCE // n), n))
+
+    def __call__(self) -> Array:
+        """Of the present sweep (n,)."""
+        block, row = divmod(self._sweep(), len(self._drawn))
+        if block != self._block:
+            self._block = block
+            self._draw(np.random.Generator(np.random.SFC64(np.random.SeedSequence([*self._key, block]))), self._drawn)
+        return np.asarray(self._drawn[row])
+
+
+def normal(rng: np.random.Generator, out: Array) -> None:
+    """Of mean 0 and variance 1."""
+    rng.standard_normal(out=out)
+
+
+def factors(noise: float) -> Draw:
+    """Normal numbers about 1."""
+
+    def draw(rng: np.random.Generator, out: Array) -> None:
+        rng.standard_normal(out=out)
+        out *= noise
+        out += 1.0
+
+    return draw
+
+
+def weakest_seen(c: LidarProfile) -> Draw:
+    """The weakest signals that rays see.
+
+    A ray is lost with probability p, and with 1 / (1 + (s / w)⁴) where its signal s = I / r² is weak: so, u being even
+    from 0 to 1, it needs more than w (u / (1 - p - u))^¼, and nothing is enough where u is above 1 - p.
+    """
+
+    def draw(rng: np.random.Generator, out: Array) -> None:
+        rng.random(out=out)
+        left = 1.0 - c.dropout - out
+        never = left <= 0.0
+        np.putmask(left, never, 1.0)
+        out /= left
+        np.sqrt(np.sqrt(out, out=out), out=out)
+        out *= c.weakest
+        np.putmask(out, never, np.inf)
+
+    return draw
 
 
 class Intensity:
     """Reflectivity to intensity: I = ρ cos θ (1 + σ n) (a Lambertian surface; the device corrects for the distance)."""
 
-    def __init__(self, noise: float, chance: Chance) -> None:
-        self._noise, self._chance = noise, chance
+    def __init__(self, factors: Numbers) -> None:
+        self._factors = factors
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        y: Array = x.copy("K")
-        y[:, SHINE] *= x[:, COSINE]
-        if self._noise > 0.0:
-            y[:, SHINE] *= 1.0 + self._noise * self._chance().standard_normal(len(x))
-            np.clip(y[:, SHINE], 0.0, 1.0, out=y[:, SHINE])
-        return y
+        shine = x[:, SHINE]
+        shine *= x[:, COSINE]
+        shine *= self._factors()
+        np.minimum(np.maximum(shine, 0.0, out=shine), 1.0, out=shine)
+        return x
 
 
 class RangeNoise:
     """r + b + σ n, σ² = σ₀² + (σ₁ r)² + (r δ tan θ / 4)²: the last is the depth of an oblique spot's disc."""
 
-    def __init__(self, c: LidarProfile, bias: float, chance: Chance) -> None:
-        self._c, self._bias, self._chance = c, bias, chance
+    def __init__(self, c: LidarProfile, bias: float, numbers: Numbers) -> None:
+        self._c, self._bias, self._numbers = c, bias, numbers
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        c = self._c
-        y: Array = x.copy("K")
-        r = np.minimum(x[:, RANGE], 1e6)
-        y[:, RANGE] += self._bias + range_sigma(c, r, x[:, COSINE]) * self._chance().standard_normal(len(x))
-        return y
+        r = x[:, RANGE]
+        error = range_sigma(self._c, r, x[:, COSINE])
+        error *= self._numbers()
+        error += self._bias
+        r += error
+        return x
 
 
 def range_sigma(c: LidarProfile, r: Array, cosine: Array) -> Array:
     """Standard deviation [m] of a range r [m] at an incidence of that cosine, quantisation aside."""
     spot = (c.divergence / 4.0) ** 2
-    slope = c.noise_per_metre**2 - spot + spot / np.maximum(cosine * cosine, 1e-4)
-    return np.asarray(np.sqrt(np.maximum(slope, 0.0) * (r * r) + c.noise**2))
+    variance = cosine * cosine
+    np.maximum(variance, 1e-4, out=variance)
+    np.divide(spot, variance, out=variance)
+    variance += c.noise_per_metre**2 - spot
+    np.maximum(variance, 0.0, out=variance)
+    variance *= r
+    variance *= r
+    variance += c.noise**2
+    return np.sqrt(variance, out=variance)
 
 
 class Dropout:
-    """A ray is lost with probability p, and with 1 / (1 + (s / w)⁴) where its signal s = I / r² is weak."""
+    """A ray is lost whose signal I / r² is weaker than the weakest that it sees."""
 
-    def __init__(self, probability: float, weakest: float, chance: Chance) -> None:
-        self._p, self._weakest, self._chance = probability, weakest, chance
+    def __init__(self, weakest_seen: Numbers) -> None:
+        self._weakest = weakest_seen
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        if self._p <= 0.0 and self._weakest <= 0.0:
-            return x
-        seen = np.full(len(x), 1.0 - self._p)
-        if self._weakest > 0.0:
-            signal = x[:, SHINE] / (np.maximum(x[:, RANGE], 1.0) ** 2 * self._weakest)
-            s2 = signal * signal
-            s4 = s2 * s2
-            seen *= s4 / (1.0 + s4)
-        y: Array = x.copy("K")
-        y[self._chance().random(len(x)) >= seen, RANGE] = np.inf
-        return y
+        r = x[:, RANGE]
+        needed = np.maximum(r, 1.0)
+        needed *= needed
+        needed *= self._weakest()
+        np.putmask(r, x[:, SHINE] < needed, NOWHERE)
+        return x
 
 
 class RangeDigits:
@@ -180,8 +224,9 @@ class RangeDigits:
 
     def __call__(self, x: Array, t: Array) -> Array:
         """See Stage."""
-        if self._step <= 0.0:
-            return x
-        y: Array = x.copy("K")
-        y[:, RANGE] = np.rint(x[:, RANGE] / self._step) * self._step
-        return y
+        if self._step > 0.0:
+            r = x[:, RANGE]
+            r *= 1.0 / self._step
+            np.rint(r, out=r)
+            r *= self._step
+        return x

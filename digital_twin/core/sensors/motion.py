@@ -91,8 +91,8 @@ class Pose:
 
     @cached_property
     def numbers(self) -> Array:
-        """Position and rotation of the frame, row by row (12,)."""
-        return np.concatenate([self.position, self.rotation.ravel()])
+        """Time, position, and rotation of the frame row by row (13,)."""
+        return np.concatenate([[self.t], self.position, self.rotation.ravel()])
 
 
 class Track:

@@ -20,7 +20,7 @@ class Stage(Protocol):
     """One thing that happens to a measurement."""
 
     def __call__(self, x: Array, t: Array) -> Array:
-        """Readings x (k, n) at times t [s] (k,), as this stage leaves them; x is not changed."""
+        """Readings x (k, n) at times t [s] (k,), as this stage leaves them. x may be written to."""
         ...
 
 
@@ -32,10 +32,10 @@ class Pipeline:
         self.names: list[str] = []
         self._stages: list[Stage] = []
 
-    def add(self, name: str, make: Callable[[np.random.Generator], Stage]) -> None:
-        """Append a stage, made with a generator of its own, unless it is switched off."""
+    def add(self, name: str, make: Callable[[np.random.Generator], Stage] | None = None) -> None:
+        """Append a stage, made with a generator of its own, unless it is switched off. None: it is done elsewhere."""
         self.names.append(name)
-        if name not in self.off:
+        if make is not None and name not in self.off:
             self._stages.append(make(stage_generator(self.seed, self.sensor, name)))
 
     def check(self) -> None:
@@ -45,7 +45,7 @@ class Pipeline:
                 raise ConfigError(f"sensor '{self.sensor}': off: {unknown('stage', name, self.names)}")
 
     def __call__(self, x: Array, t: Array) -> Array:
-        """From ideal readings x (k, n) at times t [s] (k,) to what the sensor says."""
+        """From ideal readings x (k, n) at times t [s] (k,), which may be written to, to what the sensor says."""
         for stage in self._stages:
             x = stage(x, t)
         return x

@@ -20,11 +20,12 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import rot_z, rpy_matrix, yaw_of
 from digital_twin.core.sensors.encoders import Encoders
 from digital_twin.core.sensors.imu import Imu
-from digital_twin.core.sensors.lidar import Lidar, Scan, Sweep
+from digital_twin.core.sensors.lidar import Lidar, Scan
 from digital_twin.core.sensors.magnetometer import Magnetometer
 from digital_twin.core.sensors.motion import NS, Motion, Pose, Smoother, Track
 from digital_twin.core.sensors.robot_sensors import SensorSpec
 from digital_twin.core.sensors.sources import SourceConfig, Sources
+from digital_twin.core.sensors.sweep_motion import Sweep
 from digital_twin.core.sensors.timing import Sampler, Tick
 from digital_twin.core.sensors.twin_scene import TwinScene
 from digital_twin.core.sensors.wrench import Wrench

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import mujoco
 import numpy as np
 
@@ -11,7 +13,7 @@ from digital_twin.core.inverse_dynamics import InverseDynamics
 from digital_twin.core.model import ROOT_JOINT, RobotModel, compile_spec
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import cross, quat_from_matrix, wxyz_from_xyzw
-from digital_twin.core.scene import SceneBuilder
+from digital_twin.core.scene import SceneBuilder, add_surroundings
 from digital_twin.core.sensors.motion import Motion
 from digital_twin.core.world import World
 
@@ -24,7 +26,7 @@ class TwinScene:
 
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints, world: World | None) -> None:
         spec = SceneBuilder(model, robot, joints).build(world, 0.001, 0.0)
-        self.model, self.robot = model, robot
+        self.model, self.robot, self._world = model, robot, world
         self.mj = compile_spec(spec, model.description.source)
         self.data = mujoco.MjData(self.mj)
         self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet], joints.armature)
@@ -34,6 +36,13 @@ class TwinScene:
         self._body, self._q0, self._v0 = int(self.mj.jnt_bodyid[joint.id]), int(joint.qposadr[0]), int(joint.dofadr[0])
         self._six = np.zeros(6)
         self._on_feet = np.zeros((len(self._feet), 6))
+
+    @cached_property
+    def surroundings(self) -> mujoco.MjModel:
+        """What the robot stands in, without it: rays that never meet the robot need not be tried against its shapes."""
+        spec = mujoco.MjSpec()
+        add_surroundings(spec, self._world)
+        return compile_spec(spec, "world")
 
     def place(self, m: Motion, *, forces: bool = True) -> None:
         """Put the robot where it is, moving as it moves, with what its feet must carry for it unless nobody asks."""
