@@ -1,7 +1,7 @@
 """Does the gate refuse what would end in a fall, and only that? Random velocities and gaits, standing and walking.
 
 Each trial has a robot of its own of the series, which the gate does not know, and the whole loop: noisy sensors, the
-synchronizer, the bridge's limits. What is asked for ranges far beyond what the gait allows, so that about half falls. A
+synchronizer, the bridge's limits. What is asked for ranges far beyond what the gait allows, so that about a third falls. A
 command ends in a fall when the robot falls within the gate's horizon.
 """
 
@@ -28,9 +28,9 @@ from digital_twin.robots import load_robot
 
 STANDING, WALKING = 1.5, 4.0  # [s] before the command, of a robot that stands or walks
 BEFORE = 0.3  # [m/s] at which it walks then
-BOLD = dataclasses.replace(Gait(), max_forward=2.0, max_sideways=0.8, max_turn=2.5)
+BOLD = dataclasses.replace(Gait(), max_forward=3.0, max_sideways=1.5, max_turn=3.0)
 MOST = np.array([1.0, 0.35, 1.0])  # [m/s], [m/s], [rad/s] at scale 1
-TOP_SCALE = 1.8
+TOP_SCALE = 3.5
 NEW_GAITS = 0.3  # share of the trials that try a gait
 
 
@@ -83,11 +83,11 @@ class Trials:
         return Trial(f"{what} {asked}, {'walking' if walking else 'standing'}", fell, verdict, seconds)
 
 
-def trials(count: int, config: GateConfig, processes: int) -> tuple[list[Trial], list[Trial]]:
-    """As many trials that fell, and that did not."""
+def trials(count: int, config: GateConfig, processes: int, first: int) -> tuple[list[Trial], list[Trial]]:
+    """As many trials that fell, and that did not, numbered from `first` on."""
     fell: list[Trial] = []
     stood: list[Trial] = []
-    number = 0
+    number = first
     with Workers(Trials, (config,), processes) as workers, progress() as bar:
         task = bar.add_task("trials", total=2 * count)
         while min(len(fell), len(stood)) < count:
@@ -123,11 +123,13 @@ def rows(fell: list[Trial], stood: list[Trial]) -> list[Row]:
 
 def measure(a: argparse.Namespace) -> list[Row]:
     """Trials until there are enough of both kinds."""
-    return rows(*trials(int(a.trials), GateConfig(members=int(a.members), limit=a.limit), int(a.processes)))
+    config = GateConfig(members=int(a.members), limit=a.limit)
+    return rows(*trials(int(a.trials), config, int(a.processes), int(a.first)))
 
 
 if __name__ == "__main__":
     main(
-        "the gate", measure, ("trials", 100.0, "of each kind"), ("members", 5.0, "robots that try each command"),
-        ("limit", 0.3, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
+        "the gate", measure, ("trials", 100.0, "of each kind"), ("members", 16.0, "robots that try each command at most"),
+        ("limit", 0.5, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
+        ("first", 2000.0, "number of the first trial"),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker
 
 S = 1_000_000_000
-FEW = GateConfig(members=3, horizon=1.2, limit=0.5)
+FEW = GateConfig(members=3, horizon=1.2, limit=0.5, doubt=0.12)
 
 
 def standing(robot, **motion):
@@ -40,11 +40,33 @@ def test_standing_and_a_slow_walk_pass(gate, robot):
         assert v.tried < 3, "two of three that stand decide it"
 
 
+def test_what_was_tried_before_does_not_matter(gate, robot):
+    """Each trial begins with a robot that stands, not with what the last one left in the controller."""
+    first = gate.try_velocity(standing(robot), (0.3, 0.0, 0.0))
+    assert gate._controller.phase == "walk"
+    assert gate.try_velocity(standing(robot), STOP).passes and gate._controller.phase == "stand"
+    assert gate.try_velocity(standing(robot), (0.3, 0.0, 0.0)) == first
+
+
 def test_a_robot_that_topples_is_refused_with_the_reason(gate, robot):
     for velocity, whereto in (((1.6, 0, 0), "forwards"), ((-1.6, 0, 0), "backwards"), ((0, 1.6, 0), "to the left")):
         v = gate.try_velocity(standing(robot, velocity=velocity), (0.3, 0.0, 0.0))
         assert not v.passes and v.chance >= 0.5 and 0.1 < v.first < 1.2
         assert "robots in the twin fall within 1.2 s" in v.words and "0.30 m/s ahead" in v.words and whereto in v.words
+
+
+@pytest.mark.parametrize(
+    ("falls", "tried", "passes"),
+    [("....", 4, True), ("xxxx", 4, False), ("x.....", 6, True), ("xx.xxx", 6, False), ("x." * 8, 16, False), (".x" * 7 + "..", 16, True)],
+)  # fmt: skip
+def test_a_clear_case_is_decided_by_few_a_doubtful_one_by_more(gate, robot, monkeypatch, falls, tried, passes):
+    """Wald's walk: four falls more, or fewer, than robots that stand; after sixteen what most do."""
+    left = iter(falls)
+    monkeypatch.setattr(gate, "config", GateConfig(members=16, limit=0.5, doubt=0.02))
+    monkeypatch.setattr(gate._ensemble, "starts", lambda *_: [None] * 16)
+    monkeypatch.setattr(gate, "_fall", lambda *_: (1.0, "forwards") if next(left) == "x" else None)
+    v = gate.try_velocity(standing(robot), (0.2, 0.0, 0.0))
+    assert (v.tried, v.passes) == (tried, passes) and v.chance == falls.count("x") / tried
 
 
 def test_the_same_question_has_the_same_answer(gate, robot):

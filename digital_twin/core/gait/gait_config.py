@@ -27,7 +27,7 @@ class BalanceGains:
     margin: float = param(0.25, "share of a sole's half length and width that the centre of pressure keeps from its edges",
                           low=0, high=0.8)  # fmt: skip
     adjust: float = param(1.0, "share of the capture point's expected error by which a step is moved", low=0, high=1.5)
-    hip: float = param(1.0, "share of what soles cannot answer that the trunk's turning does", low=0, high=2)
+    hip: float = param(1.5, "share of what soles cannot answer that the trunk's turning does", low=0, high=2)
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Gait:
     step_time: float = param(0.5, "from one touchdown to the next", unit="s", low=0.2, high=1.5)
     double_support: float = param(0.2, "share of it in which both feet bear weight", low=0.05, high=0.5)
     step_height: float = param(0.06, "by which the swinging foot is lifted", unit="m", low=0.01, high=0.2)
-    stance_width: float = param(0.0, "between the soles' centres; 0: that of the stand", unit="m", low=0, high=0.6)
+    stance_width: float = param(0.195, "between the soles' centres; 0: that of the stand", unit="m", low=0, high=0.6)
     crouch: float = param(0.08, "by which the body walks lower than it stands", unit="m", low=0, high=0.3)
-    sway: float = param(0.0, "how far inside of the standing sole's centre the weight passes", unit="m",
+    sway: float = param(0.01, "how far inside of the standing sole's centre the weight passes", unit="m",
                         low=-0.03, high=0.06)  # fmt: skip
-    lean: float = param(0.0, "how far before the standing sole's centre the weight passes", unit="m",
+    lean: float = param(-0.01, "how far before the standing sole's centre the weight passes", unit="m",
                         low=-0.06, high=0.06)  # fmt: skip
     arm_swing: float = param(0.6, "angle of the shoulders for each of the opposite hip", low=0, high=1.5)
     max_forward: float = param(1.0, "speed that is asked for at most", unit="m/s", low=0, high=3)
@@ -51,7 +51,7 @@ class Gait:
                           low=0.05, high=1)  # fmt: skip
     max_step: float = param(0.5, "a foot is put at most so far before or behind the other", unit="m", low=0.05, high=1)
     max_spread: float = param(0.5, "and so far beside it", unit="m", low=0.1, high=1)
-    min_spread: float = param(0.13, "and no nearer than this, lest they meet", unit="m", low=0.02, high=0.5)
+    min_spread: float = param(0.11, "and no nearer than this, lest they meet", unit="m", low=0.02, high=0.5)
     acceleration: float = param(0.5, "at which the speed asked for is approached", unit="m/s²", low=0.05, high=5)
     command_timeout: float = param(0.5, "a cmd_vel older than this is stale: the robot stops", unit="s", low=0.05,
                                    high=10)  # fmt: skip

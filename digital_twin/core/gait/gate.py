@@ -62,6 +62,7 @@ class TwinGate:
         self.config, self._robot = config, robot
         self._parts = (model, robot, joints)
         self._gait, self._controller = gait, GaitController(model, robot, joints, gait)
+        self._standing = self._controller.snapshot()  # before it has done anything
         self._forecaster = Forecaster(model, robot, joints, ForecastConfig(), world)
         per_tick = max(1, math.ceil(1.0 / (config.rate * 0.0025) - 1e-9))
         timestep = 1.0 / (config.rate * per_tick)
@@ -103,10 +104,12 @@ class TwinGate:
         controller = self._controller
         if gait is not None and gait != self._gait:
             controller = GaitController(*self._parts, gait)
-        fresh = controller.snapshot() if snapshot is None or controller is not self._controller else snapshot
+            fresh = controller.snapshot()
+        else:
+            fresh = self._standing if snapshot is None else snapshot
         starts = self._ensemble.starts(state.q, state.qd, state.base)
         c, falls, tried = self.config, [], 0
-        allowed = c.limit * c.members
+        evidence, enough = 0.0, math.log(1.0 / c.doubt - 1.0)
         for i in range(c.members):
             controller.restore(fresh)
             controller.request(*velocity)
@@ -114,12 +117,12 @@ class TwinGate:
             tried += 1
             if fell is not None:
                 falls.append(fell)
-            # What is left to try can no longer change the verdict.
-            if len(falls) >= allowed or len(falls) + c.members - tried < allowed:
+            evidence += _evidence(fell is not None, c.limit)
+            if abs(evidence) >= enough:
                 break
         chance = len(falls) / tried
         first = min((t for t, _ in falls), default=math.inf)
-        if len(falls) < allowed:
+        if chance < c.limit:
             return Verdict(True, chance, tried, first, "")
         return Verdict(False, chance, tried, first, _words(velocity, falls, tried, c.horizon))
 
@@ -209,6 +212,15 @@ class _Eye:
         if abs(ahead) > abs(left):
             return "forwards" if ahead < 0 else "backwards"
         return "to the right" if left > 0 else "to the left"
+
+
+def _evidence(fell: bool, limit: float) -> float:
+    """What one more robot tells for a chance well above the limit against one well below it: a logarithm of likelihoods.
+
+    So a clear case is decided by few robots, and a doubtful one is tried by more (Wald 1945).
+    """
+    low, high = 0.5 * limit, 0.5 * (1.0 + limit)
+    return math.log(high / low) if fell else math.log((1.0 - high) / (1.0 - low))
 
 
 def _lasting(noise: Array, memory: float) -> Array:

@@ -9,7 +9,7 @@ from digital_twin.core.rotation import exp_so3, log_so3
 
 LAST = 0.04  # [s] before its end, from when on the path is no longer bent
 STEADY = 0.2  # share of the bump that comes down steadily, so that the moment of landing is sharp
-PRESS = 0.15  # [m/s] at which a foot that has not met the ground goes on downwards
+PRESS = 0.3  # [m/s] at which a foot that has not met the ground goes on downwards
 
 
 class Swing:
