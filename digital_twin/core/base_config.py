@@ -15,7 +15,7 @@ class BaseEstimatorConfig:
     slip: float = param(0.002, "wandering of a standing foot along the ground: it rolls, twists, slides",
                         unit="m/√s", low=1e-6, high=1)  # fmt: skip
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
-    roll: float = param(0.001, "wandering of a standing foot's roll and pitch", unit="rad/√s", low=1e-6, high=1)
+    roll: float = param(0.002, "wandering of a standing foot's roll and pitch", unit="rad/√s", low=1e-6, high=1)
     twist: float = param(0.1, "wandering of its heading: it turns by degrees in single support",
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
     flex: float = param(0.001, "white error of leg kinematics: links and gears give", unit="m·√s", low=0, high=0.1)
