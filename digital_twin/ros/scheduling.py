@@ -11,8 +11,6 @@ from pathlib import Path
 
 RESTLESS = 1.0  # [s] of work without a rest, after which a process is real-time no more
 PRIORITY = 1  # the least: what else is real-time, such as ros2_control, goes before
-
-
 MIDDLEWARE = "dds."  # how names of Fast DDS' threads begin
 
 

@@ -118,13 +118,7 @@ class Bank:
         yield
         for i, name in enumerate(self.names):
             why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
-            shift = (
-                self.slack[i]
-                / max(math.sqrt(out.variance[i, 0]), 1e-12)
-                * (1.0 - float(out.weights[i].sum()))
-                / out.scale[i]
-            )
-            out.allowance[i] = np.maximum(out.allowance[i], max(shift, 0.0))
+            out.allowance[i] = np.maximum(out.allowance[i], self._wander(out, i))
             if why:
                 out.why[name] = why
             out.good[i] = not why
@@ -152,6 +146,11 @@ class Bank:
         slack = DOUBT * unsure / self.sigma / m.scale
         shrunk = np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0)
         return np.asarray(np.clip(shrunk, -CLIP, CLIP))
+
+    def _wander(self, n: Nominal, i: int) -> float:
+        """What a lasting change of channel i by `slack` shifts its scores by."""
+        sigma = max(math.sqrt(n.variance[i, 0]), 1e-12)
+        return max(float(self.slack[i] / sigma * (1.0 - n.weights[i].sum()) / n.scale[i]), 0.0)
 
     def whiten(self, signature: Array, sigma: Array) -> Array:
         """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change

@@ -162,7 +162,7 @@ class StreamWatch:
             limit = PROMPT * max(self._patience, 3.0 * s.period)
             age = (now_ns - s.arrival) / NS
             # While nothing comes at all, this process may have been asleep: then only time will tell.
-            if age > limit and ((not self._behind_since and self._behind(s, newest, limit)) or age > 5.0 * limit):
+            if age > limit and ((not self._behind_since and self._left_out(s, newest, limit)) or age > 5.0 * limit):
                 missing.append(StreamFault("missing", name, age))
             elif (s.arrival - s.since) / NS > max(limit, 3.0 * s.longest / NS):
                 frozen.append(StreamFault("frozen", name, (s.arrival - s.since) / NS))
@@ -174,7 +174,7 @@ class StreamWatch:
             late.append(StreamFault("delay", "everything", self._backlog, self._backlog, max(s.excess for s in self._streams.values())))  # fmt: skip
         return sorted(missing, key=lambda f: -f.size) + frozen + sorted(late, key=lambda f: -f.size)
 
-    def _behind(self, s: _Stream, newest: int, limit: float) -> bool:
+    def _left_out(self, s: _Stream, newest: int, limit: float) -> bool:
         """Whether others went on without it: by arrivals, and, where a backlog is worked off, by their stamps too."""
         if newest - s.arrival <= 0.5 * limit * NS:
             return False
