@@ -157,9 +157,14 @@ class Terminal:
 
 
 def catches_hangup(pid):
-    """Has one of the processes below `pid` installed its own handlers? (Python alone leaves SIGHUP as it is.)"""
+    """Has one of the processes below `pid` installed its own handlers?
+
+    Python alone leaves SIGHUP as it is; make does not, and what it forks has its handlers until it is something else.
+    """
     for p in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(OSError, StopIteration):
+        with contextlib.suppress(OSError, StopIteration, psutil.NoSuchProcess):
+            if p.name() == "make":
+                continue
             lines = Path(f"/proc/{p.pid}/status").read_text().splitlines()
             if int(next(x for x in lines if x.startswith("SigCgt")).split()[1], 16) & 1:
                 return True

@@ -1,6 +1,7 @@
 """The system as described once, what the command line refuses, and how nodes are kept alive."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -286,6 +287,19 @@ def test_a_page_that_came_to_no_run_is_ended(monkeypatch):
             Options(robot_description="/no.urdf", dashboard=True), Ending(), duration=0.0, headless=True, report=""
         )
     assert started[0].poll() is not None
+
+
+def test_ctrl_c_within_an_exec_of_an_import_is_a_clean_end_too(tmp_path):
+    """Of dataclasses, say. CPython would end a `python -m` that caught a KeyboardInterrupt from there by SIGINT."""
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal, sys\nfrom digital_twin.cli.terminal import Ending\n"
+        "with Ending() as ending:\n    try:\n        with ending.at_once():\n"
+        "            exec('os.kill(os.getpid(), signal.SIGINT)')\n"
+        "    except BaseException:\n        print('caught')\nsys.exit(0)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    p = subprocess.run([sys.executable, "-m", "interrupted"], capture_output=True, text=True, env=environment)
+    assert (p.returncode, p.stdout) == (0, "caught\n"), p.stderr
 
 
 def test_a_node_that_keeps_dying_is_given_up_with_its_last_words(tmp_path):

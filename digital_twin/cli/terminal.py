@@ -40,6 +40,14 @@ def ctrl_c_is_ours() -> Iterator[None]:
             os.tcsetpgrp(terminal, before)
 
 
+class Asked(KeyboardInterrupt):
+    """The end was asked for.
+
+    Of a class of its own: CPython notes a plain KeyboardInterrupt that leaves an exec(), as dataclasses use it on import,
+    and kills `python -m` with SIGINT at its end, though somebody had caught it.
+    """
+
+
 class Ending:
     """Remembers that a signal asked for the end, instead of breaking off whatever runs. A context manager."""
 
@@ -55,15 +63,15 @@ class Ending:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if self._at_once:
-            raise KeyboardInterrupt
+            raise Asked
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Do break off what runs here, by KeyboardInterrupt: nothing is lost with it."""
+        """Do break off what runs here, by Asked: nothing is lost with it."""
         self._at_once = True
         try:
             if self.asked:
-                raise KeyboardInterrupt
+                raise Asked
             yield
         finally:
             self._at_once = False
