@@ -15,16 +15,19 @@ class BaseEstimatorConfig:
     slip: float = param(0.002, "wandering of a standing foot along the ground: it rolls, twists, slides",
                         unit="m/√s", low=1e-6, high=1)  # fmt: skip
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
-    roll: float = param(0.002, "wandering of a standing foot's roll and pitch", unit="rad/√s", low=1e-6, high=1)
+    roll: float = param(0.001, "wandering of a standing foot's roll and pitch: it leans as the weight shifts",
+                        unit="rad/√s", low=1e-6, high=1)  # fmt: skip
     twist: float = param(0.1, "wandering of its heading: it turns by degrees in single support",
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
-    flex: float = param(0.001, "white error of leg kinematics: links and gears give", unit="m·√s", low=0, high=0.1)
+    flex: float = param(0.001, "white error of leg kinematics along the ground: links and gears give",
+                        unit="m·√s", low=0, high=0.1)  # fmt: skip
+    flex_up: float = param(0.0007, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
     flex_angle: float = param(0.0014, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
     calmest: float = param(
-        1e-4, "the noises above are the most; legs that behave better are trusted more, down to this share of "
-        "the variance", low=1e-6, high=1,
+        1e-4, "the noises above, but for roll, are the most; legs that behave better are trusted more, down to this "
+        "share of the variance", low=1e-6, high=1,
     )  # fmt: skip
-    adaptation: float = param(0.15, "how fast that trust follows what the legs do", unit="s", low=0.01, high=100)
+    adaptation: float = param(0.1, "how fast that trust follows what the legs do", unit="s", low=0.01, high=100)
     correct_rate: float = param(
         100.0, "corrections by the legs a second, at most: their errors last longer, so more would tell nothing new",
         unit="Hz", low=1, high=2000,
@@ -38,7 +41,7 @@ class BaseEstimatorConfig:
     gyro_bias0: float = param(0.01, "of the gyro's bias", unit="rad/s", low=1e-6, high=1)
     accel_bias0: float = param(0.1, "of the accelerometer's bias", unit="m/s²", low=1e-6, high=5)
     gyro_walk: float = param(2e-5, "wandering of the gyro's bias", unit="rad/s/√s", low=0, high=0.1)
-    accel_walk: float = param(1e-3, "wandering of the accelerometer's bias", unit="m/s²/√s", low=0, high=1)
+    accel_walk: float = param(1.5e-3, "wandering of the accelerometer's bias", unit="m/s²/√s", low=0, high=1)
     sure_tilt: float = param(0.035, "the estimate is said to be unsure while roll or pitch are worse known than this",
                              unit="rad", low=1e-3, high=1)  # fmt: skip
     sure_speed: float = param(0.15, "or the velocity", unit="m/s", low=1e-3, high=10)

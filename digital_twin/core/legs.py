@@ -24,6 +24,7 @@ GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hu
 GROUND_GATE = float(chdtri(1, 1e-4))
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
+MOST_RESTLESS = 10.0  # times as restless as right, beyond which trust is not lost any faster
 UPSET = 20.0  # times as restless as right
 ROCKING = 0.2  # [s] for which feet found to rock on their edges are taken to do so
 ROCK = (
@@ -86,12 +87,14 @@ class Legs:
         self.contacts = Contacts(c.contact, weight)
         self.variance = variance
         self.corrections: list[tuple[int, Correction]] = []
-        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, c.roll**2, c.roll**2, c.twist**2])
-        self._flex = np.array([c.flex**2] * 3 + [c.flex_angle**2] * 3)
+        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, 0.0, 0.0, c.twist**2])
+        # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it.
+        self._lean = np.array([0.0, 0.0, 0.0, c.roll**2, c.roll**2, 0.0])
+        self._flex = np.array([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3)
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
-        each = self._wander * (s.leg_noise * dt)
+        each = self._wander * (s.leg_noise * dt) + self._lean * dt
         if s.rocking > 0.0:
             each = each + ROCK * dt
         return np.outer(np.array(s.ekf.stands, dtype=float), each)
@@ -170,7 +173,7 @@ class Legs:
             restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
             calmest_foot = min(calmest_foot, restless)
             least_turned = min(least_turned, float(sums[i, 3:5] @ sums[i, 3:5]) * (1.0 - keep * keep) / 2.0)
-            log_noise += dt / c.adaptation * (min(restless, 5.0) - 1.0) / len(standing)
+            log_noise += dt / c.adaptation * (min(restless, MOST_RESTLESS) - 1.0) / len(standing)
             bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
             if bad[i] > SLIPPING and sum(ekf.stands) > 1:
                 ekf = self.ekf.lift(ekf, i)
