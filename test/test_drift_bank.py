@@ -99,6 +99,20 @@ def test_leftovers_of_the_model_are_allowed_for():
     assert allowance[0, 0] < 0.1 < allowance[1, 0]
 
 
+@pytest.mark.parametrize("slope", [0.0, -0.1])
+def test_noise_that_a_feature_shares_with_the_residual_is_no_slope(slope):
+    """The torque of a servo's law is made of noisy readings. Sample by sample, the slope would be off by a third."""
+    rng = np.random.default_rng(6)
+    noise, torque = rng.standard_normal(6000), 1.5 * np.sin(np.arange(6000) * 2 * np.pi / 400)
+    residual = slope * torque - noise
+    bank = Bank(["c"], ["u"], features=2)
+    for i in range(6000):
+        bank.learn(i * 10_000_000, residual[i : i + 1], np.array([[1.0, torque[i] + noise[i]]]), np.zeros(1))
+    for _ in bank.fit():
+        pass
+    assert abs(bank.nominal.mean[0, 1] - slope) < 0.06
+
+
 @pytest.mark.parametrize(("slack", "alarms"), [(0.0, True), (1.5, False)])
 def test_a_mean_may_wander_within_its_slack(slack, alarms):
     rng = np.random.default_rng(4)

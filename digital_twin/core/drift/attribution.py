@@ -113,6 +113,9 @@ class _Fitter:
         foot_excess = 0.5 * np.maximum((feet**2).sum(axis=0) - np.isfinite(e.feet).sum(axis=0), 0.0)
         self._total = float(excess[e.alarm].sum() + foot_excess[e.feet_alarm].sum())
         self._price = 0.5 * math.log(max(len(x), 2))
+        self._left: dict[
+            tuple[str, int], float
+        ] = {}  # of a kind and a joint: mean square that it leaves in its channel
 
     def _whiten(self, signature: Array) -> Array:
         white = self._bank.whiten(signature, self._e.sigma)
@@ -146,7 +149,7 @@ class _Fitter:
             if power[i] > 1e-9:
                 theta = float(product[i] / power[i])
                 gain = 0.5 * float(product[i] ** 2 / power[i])
-                left = float(((x[:, i] - theta * white[:, i]) ** 2).mean())
+                left = self._left[kind, i] = float(((x[:, i] - theta * white[:, i]) ** 2).mean())
                 self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, left)
 
     def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array) -> None:
@@ -165,10 +168,13 @@ class _Fitter:
                 seen = 0.5 * float(product[i] ** 2 / power[i])
                 # A zero that moved without a jump of the reading, or with one of another size, is none.
                 missing = min(0.5 * ((by_torque - jump) / sigma[i]) ** 2, 0.5 * seen) if sigma[i] > 0.0 else 0.0
+                rest = float(((x[:, i] - by_torque * white[:, i]) ** 2).mean())
+                if 0.5 <= by_torque / (jump or math.inf) <= 2.0:
+                    # What neither motor nor encoder explains of the torque is that much coarser a witness than the jump.
+                    gain *= max(1.0, min(rest, self._left.get(("motor", i), rest)))
                 gain = seen + gain - missing
                 if not jump:
-                    size, spread = by_torque, 1.0 / math.sqrt(power[i])
-                    left = float(((x[:, i] - size * white[:, i]) ** 2).mean())
+                    size, spread, left = by_torque, 1.0 / math.sqrt(power[i]), rest
             if gain > 0.0:
                 self._add("encoder", name, size, spread, gain, left)
 

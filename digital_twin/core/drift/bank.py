@@ -24,6 +24,7 @@ LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no
 SHIFTS = (0.5, 1.0, 2.0, 4.0)  # that CUSUMs are made for; any shift between is within 1.8 of the best delay
 LENGTHS = (160, 40, 12, 4)  # samples in which each of them is found: what the model leaves unexplained over as many
 LAGS = 20
+BLOCK, ALIKE = 20, 10  # samples whose means the mean's coefficients are fitted to; that count as one
 DOUBT = 2.0  # standard deviations of a mean's uncertainty that are forgiven
 UNBOUNDED = 1e5  # coefficients of which nothing is known before
 WINDOW = 0.5  # [s] over which squares are summed
@@ -209,16 +210,18 @@ def _filter(u: Array, weights: Array) -> Array:
 def _mean(r: Array, F: Array, usual: Array) -> tuple[Array, Array]:
     """Least squares with what coefficients usually are (p,) as a prior: what the calibration does not tell stays small.
 
-    Features that are not there are left out. Ten neighbouring samples count as one. Coefficients (p,), and their
-    covariance (p, p).
+    Features that are not there are left out. Means of BLOCK samples are fitted: noise that a feature shares with the
+    residual (the torque of a servo's law is made of noisy readings) would else be taken for a slope. ALIKE neighbouring
+    samples count as one. Coefficients (p,), and their covariance (p, p).
     """
     used = np.sqrt((F * F).mean(axis=0)) > 1e-9
     out, covariance = np.zeros(F.shape[1]), np.diag(np.where(usual < UNBOUNDED, usual**2, 0.0))
-    A = F[:, used]
-    plain = np.linalg.lstsq(A, r, rcond=None)[0]
-    weight = 0.1 / max(float(np.var(r - A @ plain)), 1e-18)
+    few = len(r) // BLOCK * BLOCK
+    y, A = r[:few].reshape(-1, BLOCK).mean(axis=1), F[:few, used].reshape(few // BLOCK, BLOCK, -1).mean(axis=1)
+    plain = np.linalg.lstsq(A, y, rcond=None)[0]
+    weight = BLOCK / ALIKE / max(float(np.var(r - F[:, used] @ plain)), 1e-18)
     spread = np.linalg.inv(weight * (A.T @ A) + np.diag(usual[used] ** -2.0))
-    out[used] = spread @ (weight * (A.T @ r))
+    out[used] = spread @ (weight * (A.T @ y))
     covariance[np.ix_(used, used)] = spread
     return out, covariance
 
