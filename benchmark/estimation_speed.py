@@ -64,11 +64,11 @@ def _estimator(r: Readings, method: str, bar: Progress) -> tuple[Array, Array]:
         if e.state is not None:
             e._kinematics.update(q)
             e._legs.correct(e._spread(e._advance(e.state, stamp, gyro, accel)), 1.0 / RATE)
-        between = clock()
+        seen, between = len(e.corrections), clock()
         e.imu(stamp, gyro, accel)
         e.joints(stamp, q, qd)
         core[i], sample[i] = between - begin, clock() - between
-        if i > SKIPPED and len(e.corrections) != 2:
+        if i > SKIPPED and seen != 2:
             raise RuntimeError("a sample that does not correct by both feet was timed")
     return core[SKIPPED:] / 1e3, sample[SKIPPED:] / 1e3
 
