@@ -17,11 +17,11 @@ class BaseEstimatorConfig:
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
     roll: float = param(0.001, "wandering of a standing foot's roll and pitch: it leans as the weight shifts",
                         unit="rad/√s", low=1e-6, high=1)  # fmt: skip
-    twist: float = param(0.1, "wandering of its heading: it turns by degrees in single support",
+    twist: float = param(0.12, "wandering of its heading: it turns by degrees in single support",
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
     flex: float = param(0.001, "white error of leg kinematics along the ground: links and gears give",
                         unit="m·√s", low=0, high=0.1)  # fmt: skip
-    flex_up: float = param(0.0007, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
+    flex_up: float = param(0.0006, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
     flex_angle: float = param(0.0014, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
     calmest: float = param(
         1e-4, "the noises above, but for roll, are the most; legs that behave better are trusted more, down to this "
