@@ -113,6 +113,28 @@ def test_noise_that_a_feature_shares_with_the_residual_is_no_slope(slope):
     assert abs(bank.nominal.mean[0, 1] - slope) < 0.06
 
 
+@pytest.mark.parametrize(("strength", "alarms"), [(1.0, False), (0.9, True)])
+def test_that_noise_is_no_weak_motor_either(strength, alarms):
+    """A robot that stands still for long after a minute of motion: what drives do is then all noise."""
+    rng = np.random.default_rng(7)
+    noise = 0.15 * rng.standard_normal(10_000)
+    torque = np.where(
+        np.arange(10_000) < 6000, 3.0 * np.sin(np.arange(10_000) * 2 * np.pi / 400), 0.0 if strength == 1.0 else 3.0
+    )
+    channels = Channels("x", ["c"], ["N m"], features=2, sizes=np.array([-0.1]), usual=np.array([[1e6, 0.02]]))
+    still = np.zeros(1)
+    for i in range(6000):
+        channels.bank.learn(i * 10_000_000, -noise[i : i + 1], np.array([[1.0, torque[i] + noise[i]]]), still)
+    for _ in (*channels.bank.fit(), *channels.watch(1.0, 1.0)):
+        pass
+    for i in range(6000, 10_000):
+        residual = (strength - 1.0) * torque[i] - noise[i]
+        channels.add(i * 10_000_000, np.array([residual]), np.array([[1.0, torque[i] + noise[i]]]), still)
+        if channels.alarm.any():
+            break
+    assert channels.alarm.any() == alarms
+
+
 @pytest.mark.parametrize(("slack", "alarms"), [(0.0, True), (1.5, False)])
 def test_a_mean_may_wander_within_its_slack(slack, alarms):
     rng = np.random.default_rng(4)

@@ -17,6 +17,7 @@ from scipy.stats import norm
 from digital_twin.core.arrays import Array
 
 ORDER = 4  # of the autoregression that whitens
+LATE = ORDER + 1  # samples by which an effect is taken later: its own noise is in none of the residuals of that score
 PIECE = 500  # samples that are put together at a time
 LEAST = 200  # samples that a channel is learned from
 CLIP = 5.0  # of scores: one outlier is no change, two in a row may be
@@ -85,6 +86,7 @@ class Bank:
         """Forget the last samples, not what was learned."""
         self._past = np.full((ORDER, self._c), np.nan)
         self._past_effect = np.zeros((ORDER, self._c))
+        self._early = np.zeros((LATE, self._c))  # what is yet to be taken for an effect
         self.effect = np.zeros(self._c)
         self.scores = np.full(self._c, np.nan)
         self.sigma = np.full(self._c, np.nan)
@@ -139,7 +141,8 @@ class Bank:
         self.scores = np.where(m.good, (u - (m.weights.T * self._past).sum(axis=0)) / m.scale, np.nan)
         self._past = np.vstack([u, self._past[:-1]])
         if self._p > 1:
-            v = self.sizes * features[:, 1] / self.sigma
+            v = self.sizes * self._early[-1] / self.sigma
+            self._early = np.vstack([features[:, 1], self._early[:-1]])
             self.effect = (v - (m.weights.T * self._past_effect).sum(axis=0)) / m.scale
             self._past_effect = np.vstack([v, self._past_effect[:-1]])
         # What the mean's own coefficients leave open is no change: it grows where the calibration has not been.
@@ -190,7 +193,8 @@ def _fit_channel(
     healthy[0][: len(x), i] = x
     out.allowance[i] = [_allowance(x, np.ones_like(x), length) for length in LENGTHS]
     if size:
-        effect = _filter(size * F[:, 1] / sigma, out.weights[i]) / out.scale[i]
+        early = np.concatenate([np.zeros(LATE), F[:-LATE, 1]])
+        effect = _filter(size * early / sigma, out.weights[i]) / out.scale[i]
         effect = np.clip(effect, -STRONGEST, STRONGEST)
         healthy[1][: len(x), i] = effect
         out.directed_allowance[i] = max(_allowance(x, effect, length) for length in LENGTHS[:2])
