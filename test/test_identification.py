@@ -237,10 +237,10 @@ def bad_windows():
         "nothing": (w[:0], "at least two samples"),
         "short": (w[:60], "too little|too few"),
         "all NaN": (same(w, q=nan(w.q, np.nan)), "too little"),
-        "no torque": (same(w, effort=nan(w.effort, np.nan)), "cannot tell any parameter"),
+        "no torque": (same(w, effort=nan(w.effort, np.nan)), "cannot tell any parameter|cannot be told"),
         "NaN in the base": (same(w, rotation=nan(w.rotation, np.nan)), "too little"),
         "nonsense": (same(w, effort=1e4 * np.random.default_rng(1).normal(size=w.effort.shape)), "no|not"),
-        "infinite": (same(w, effort=nan(w.effort, np.inf)), "cannot tell any parameter"),
+        "infinite": (same(w, effort=nan(w.effort, np.inf)), "cannot tell any parameter|cannot be told"),
         "frozen": (still(), "frozen"),
         "frozen soles": (same(w, wrenches=np.ones_like(w.wrenches)), "frozen"),
         "all lost": (
