@@ -171,7 +171,7 @@ def catches_hangup(pid):
     return False
 
 
-@pytest.mark.parametrize("after", [0.0, 7.0])
+@pytest.mark.parametrize("after", [0.0, 0.8, 7.0])
 def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
     """`make run` in a terminal: the live table is there, Ctrl-C ends it with exit code 0 and nothing is left."""
     makefile = "run:\n\t@exec " + " ".join(COMMAND) + "\n"

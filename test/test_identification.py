@@ -237,10 +237,10 @@ def bad_windows():
         "nothing": (w[:0], "at least two samples"),
         "short": (w[:60], "too little|too few"),
         "all NaN": (same(w, q=nan(w.q, np.nan)), "too little"),
-        "no torque": (same(w, effort=nan(w.effort, np.nan)), "cannot tell any parameter|cannot be told"),
+        "no torque": (same(w, effort=nan(w.effort, np.nan)), "^nothing has changed by more than chance explains"),
         "NaN in the base": (same(w, rotation=nan(w.rotation, np.nan)), "too little"),
         "nonsense": (same(w, effort=1e4 * np.random.default_rng(1).normal(size=w.effort.shape)), "no|not"),
-        "infinite": (same(w, effort=nan(w.effort, np.inf)), "cannot tell any parameter|cannot be told"),
+        "infinite": (same(w, effort=nan(w.effort, np.inf)), "^nothing has changed by more than chance explains"),
         "frozen": (still(), "frozen"),
         "frozen soles": (same(w, wrenches=np.ones_like(w.wrenches)), "frozen"),
         "all lost": (
@@ -256,6 +256,16 @@ def test_bad_data_are_said_in_words_and_the_model_stays(robot, what):
     outcome = propose(w, robot.description, robot.config, nominal(robot.description), {}, UpdateConfig(), NOW)
     assert not outcome.adopt and "\n" not in outcome.words
     assert re.search(words, outcome.words), outcome.words
+
+
+def test_without_torques_soles_weigh_the_robot_and_tell_nothing_else(robot):
+    """Joints' friction, rotors and strengths, centres of mass and inertias are refused by name."""
+    w = squats()
+    blind = same(w, effort=np.full_like(w.effort, np.nan))
+    found = identify(blind, robot.description, robot.config, Changes(), DELAY)
+    assert all(name.startswith("mass of") for name in found.excitation.told), found.excitation.told
+    assert "nothing has changed by more than chance explains" in found.notes
+    assert {"friction of l_knee", "strength of l_knee", "com z of torso"} <= set(found.excitation.refused)
 
 
 def test_a_robot_of_stone_tells_nothing_of_motion(robot):

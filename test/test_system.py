@@ -302,6 +302,18 @@ def test_ctrl_c_within_an_exec_of_an_import_is_a_clean_end_too(tmp_path):
     assert (p.returncode, p.stdout) == (0, "caught\n"), p.stderr
 
 
+def test_what_a_run_imports_starts_no_process_on_our_terminal():
+    """Ctrl-C would reach it there: MuJoCo's import of a window library starts a Python, which dies with a traceback."""
+    code = (
+        "import sys\nsys.addaudithook(lambda event, args: event == 'subprocess.Popen' and print(args))\n"
+        "from digital_twin.cli.supervisor import prepare_environment\nprepare_environment()\n"
+        "from digital_twin.cli import monitor, run"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=plain, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 def test_a_node_that_keeps_dying_is_given_up_with_its_last_words(tmp_path):
     s, _ = supervise(tmp_path, "import sys; print('the reason'); sys.exit(3)")
 

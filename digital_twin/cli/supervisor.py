@@ -162,9 +162,14 @@ def start_page(options: Options) -> subprocess.Popen[str] | None:
 
 
 def prepare_environment() -> None:
-    """Loopback unless told otherwise; one thread for BLAS."""
+    """Loopback unless told otherwise; one thread for BLAS; no windows.
+
+    MuJoCo's import looks for a library of windows with a Python of its own, on our terminal, where Ctrl-C breaks it off
+    with a traceback. Cameras render without.
+    """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("MUJOCO_GL", "disabled")
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
