@@ -1,6 +1,7 @@
 """The base estimator on walks whose truth is known, with sensors that break."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -102,6 +103,58 @@ def test_it_says_how_far_off_it_may_be(healthy, walk):
 def test_at_rest_it_is_sure_in_less_than_a_second(healthy):
     sure = [b.initialised for b in healthy.out]
     assert not sure[0] and all(sure[RATE:])
+
+
+def test_at_rest_it_knows_soon_that_it_stands_still(healthy):
+    speeds = np.array([math.sqrt(np.diag(b.twist_covariance)[:3].max()) for b in healthy.out])
+    assert speeds[0] > 0.1 and speeds[int(0.4 * RATE) :].max() < 0.1
+    assert speeds[int(0.4 * RATE)] < 0.004, "not only when its legs have been calm for a second"
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_an_imu_that_always_says_the_same_is_believed_only_by_a_robot_that_rests(robot, walk, moves):
+    """A simulator without noise, or a sensor that froze: the legs, which move, tell which."""
+    e = estimator(robot)
+    knees = [robot.model.joint_index[name] for name in ("l_knee", "r_knee")]
+    for k in range(3 * RATE):
+        q = walk.q[0].copy()
+        q[knees] += 0.2 * math.sin(3.0 * k / RATE) * moves
+        for foot in (0, 1):
+            e.wrench(k * NS // RATE, foot, 250.0)
+        e.imu(k * NS // RATE, np.zeros(3), UP)
+        base = e.joints(k * NS // RATE, q, np.zeros(robot.model.n))
+    assert base.initialised is not moves and (base.twist_covariance[0, 0] < 0.01**2) is not moves
+
+
+@pytest.mark.parametrize("what", ["joints", "gyro", "accel"])
+def test_a_robot_that_moves_in_its_first_moments_is_not_taken_to_rest(robot, walk, what):
+    e = estimator(robot)
+    for k in range(RATE // 2):
+        stamp, moving = int(walk.stamps[k]), min(k, 20) / 20.0
+        for foot, load in enumerate(walk.loads[k]):
+            e.wrench(stamp, foot, float(load))
+        turn = np.array([0.0, 0.0, 0.3 * moving * (what == "gyro")])
+        push = np.array([3.0 * moving * (what == "accel"), 0.0, 0.0])
+        e.imu(stamp, walk.gyro[k] + turn, walk.accel[k] + push)
+        e.joints(stamp, walk.encoders[k] + 0.02 * moving * (what == "joints"), walk.speeds[k])
+        if k == 25:
+            assert e.state.rest is None, "settled before the time that a robot at rest takes"
+            assert e.state.leg_noise > 0.01
+
+
+def test_noise_of_the_imu_is_not_taken_for_shaking(robot, walk):
+    """Shaking that the sampling does not resolve adds to the noise; noise itself hardly does."""
+    rng, noise, share = np.random.default_rng(3), robot.config.imus[0].accel_noise * math.sqrt(RATE), {}
+    for shaking in (0.0, 3.0):
+        e, gains = estimator(robot), []
+        e.joints(0, walk.encoders[0], walk.speeds[0])
+        for k in range(1000):
+            before = e.state.inertial if e.state else np.zeros(6)
+            e.imu(k * NS // RATE, np.zeros(3), UP + (noise + shaking) * rng.standard_normal(3))
+            if k > 1 and e.state.unspread > 0.0:
+                gains.append((e.state.inertial - before)[3:] * (RATE / noise) ** 2)
+        share[shaking] = np.mean(gains)
+    assert 1.0 <= share[0.0] < 1.13 and share[3.0] > 100.0
 
 
 def test_started_in_the_middle_of_a_walk_it_is_unsure_and_then_finds_its_feet(robot, walk):

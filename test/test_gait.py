@@ -419,7 +419,7 @@ def test_a_snapshot_brings_back_the_same_commands(robot, controller):
 @pytest.mark.parametrize(("at", "force"), [(2.7, 120.0), (2.9, -180.0)])
 def test_pushed_while_it_stops_it_comes_to_rest(robot, at, force):
     """It walks on the spot until the push is forgotten; to plan a stop with each step it would step for ever."""
-    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=7.0))
+    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=8.0))
     push = ScheduledPush(at, "torso", (0.0, force, 0.0))
     r = e.run(lambda t: (0.5, 0.0, 0.0) if 0.3 < t < 2.0 else (0.0, 0.0, 0.0), [push])
     assert r.upright and "recover" in r.phases and e.controller.phase == "stand"

@@ -41,7 +41,7 @@ class BaseEstimatorConfig:
     gyro_bias0: float = param(0.01, "of the gyro's bias", unit="rad/s", low=1e-6, high=1)
     accel_bias0: float = param(0.1, "of the accelerometer's bias", unit="m/s²", low=1e-6, high=5)
     gyro_walk: float = param(2e-5, "wandering of the gyro's bias", unit="rad/s/√s", low=0, high=0.1)
-    accel_walk: float = param(1.5e-3, "wandering of the accelerometer's bias", unit="m/s²/√s", low=0, high=1)
+    accel_walk: float = param(1.8e-3, "wandering of the accelerometer's bias", unit="m/s²/√s", low=0, high=1)
     sure_tilt: float = param(0.035, "the estimate is said to be unsure while roll or pitch are worse known than this",
                              unit="rad", low=1e-3, high=1)  # fmt: skip
     sure_speed: float = param(0.15, "or the velocity", unit="m/s", low=1e-3, high=10)

@@ -189,6 +189,8 @@ class BaseEstimator:
             return
         change = np.concatenate([gyro - s.gyro, accel - s.accel])
         s = self._advance(s, stamp_ns, gyro, accel)
+        if change.any():
+            s = s._replace(news_ns=stamp_ns, news_joints=self._q)
         self.state = s._replace(gyro=gyro, accel=accel, change=change, imu_ns=stamp_ns)
 
     def joints(self, stamp_ns: int, q: Array, qd: Array, variance: Array | None = None) -> BaseState | None:
@@ -219,6 +221,7 @@ class BaseEstimator:
             self._locate()
             s = self._legs.update_contacts(self._spread(s), stamp_ns, qd, dt)
             s = self._legs.correct(s, dt)._replace(corrected_ns=stamp_ns)
+            s = self._settle(s, q)
             self._compare_turns(s, stamp_ns)
         self.state = s
         return self._base(s, qd)
@@ -265,9 +268,22 @@ class BaseEstimator:
         ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
         self._first = None
         self.state = FilterState(
-            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
-            (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING,
+            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
+            (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, (stamp_ns, self._q, accel),
         )  # fmt: skip
+
+    def _settle(self, s: FilterState, q: Array) -> FilterState:
+        """A robot that has not moved since the start rests, and its legs are calm: to be told at once, not found out."""
+        if s.rest is None:
+            return s
+        begin, joints, accel = s.rest
+        moved, pushed = np.abs(q - joints).max(initial=0.0), np.abs(s.accel - accel).max()
+        if moved > REST_JOINT or pushed > REST_PUSH or np.abs(s.gyro).max() > REST_TURN:
+            return s._replace(rest=None)
+        if s.stamp_ns - begin < REST:
+            return s
+        ekf, _ = self._ekf.correct_velocity(s.ekf, np.zeros(3), np.eye(3) * REST_SPEED**2, math.inf)
+        return s._replace(ekf=ekf, leg_noise=min(s.leg_noise, REST_NOISE), rest=None)
 
     def _advance(self, s: FilterState, stamp_ns: int, gyro: Array, accel: Array) -> FilterState:
         """Propagate to a stamp, at which the IMU reads this; between two readings a straight line is assumed."""
@@ -275,16 +291,17 @@ class BaseEstimator:
             return s
         dt, ekf, c = (stamp_ns - s.stamp_ns) / NS, s.ekf, self.config
         held = gyro is s.gyro
-        if dt > c.gap or (held and (stamp_ns - s.imu_ns) / NS > c.gap):
+        if dt > c.gap or (held and (stamp_ns - s.imu_ns) / NS > c.gap) or self._frozen(s, stamp_ns):
             gyro, accel = ekf.gyro_bias, ekf.accel_bias + GRAVITY * ekf.rotation[2]
             inertial = self._free * dt
         else:
             inertial = self._inertial * dt
             if not held:
                 # What the signal did between two readings is unknown; how it bends (its second difference) tells how
-                # much. A sixth of that is right for shaking that the sampling does not resolve, little for motion.
+                # much, beyond the sensor's own noise. A sixth of that is right for shaking that the sampling does not
+                # resolve, little for motion.
                 bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
-                inertial += bend * bend * (dt * dt / 36.0)
+                inertial += np.maximum(bend * bend - HISS * self._inertial / dt, 0.0) * (dt * dt / 36.0)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
             elif s.imu_ns == s.stamp_ns:
                 # The next reading is not here yet: the line through the last two goes on.
@@ -292,6 +309,13 @@ class BaseEstimator:
         ekf = self._ekf.move(ekf, dt, gyro, accel)
         s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
         return s if s.unspread < c.gap else self._spread(s)
+
+    def _frozen(self, s: FilterState, stamp_ns: int) -> bool:
+        """Whether the IMU says the same again and again while joints move: then it is as good as silent."""
+        return bool(
+            stamp_ns - s.news_ns > self.config.gap * NS
+            and np.abs(self._q - s.news_joints).max(initial=0.0) > REST_JOINT
+        )
 
     def _spread(self, s: FilterState) -> FilterState:
         """Bring the covariance up to the estimate, which is not worth its cost at every IMU reading."""
@@ -359,8 +383,12 @@ class BaseEstimator:
         return None if s is None else self._base(self._spread(self._advance(s, stamp_ns, s.gyro, s.accel)), qd)
 
 
+REST = 200_000_000  # [ns] after the start, for which a robot that rests
+REST_JOINT, REST_TURN, REST_PUSH = 0.005, 0.05, 0.5  # [rad], [rad/s], [m/s²] does not move, turn or accelerate by more
+REST_SPEED, REST_NOISE = 0.02, 1e-3  # how fast it may be all the same [m/s], and how restless its legs are
 WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
 _NOTHING = np.zeros(6)
 NEVER = -(10**18)
+HISS = 6.0  # variances of a sensor's white noise that the square of its second difference is on average
 CALM = 0.01  # of the legs' noise: then they have little new to tell, and are asked half as often
 RATE = 100.0  # [Hz], at which the noise of a reported angular velocity is stated

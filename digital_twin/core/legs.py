@@ -24,7 +24,7 @@ GATE = float(chdtri(6, 1e-5))  # a good foot is taken for a bad one once in a hu
 GROUND_GATE = float(chdtri(1, 1e-4))
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
-MOST_RESTLESS = 5.0  # times as restless as right, beyond which trust is not lost any faster
+MOST_RESTLESS = 10.0  # times as restless as right, beyond which trust is not lost any faster
 UPSET = 20.0  # times as restless as right
 ROCKING = 0.2  # [s] for which feet found to rock on their edges are taken to do so
 ROCK = (
@@ -46,6 +46,8 @@ class FilterState(NamedTuple):
     long they have.
     dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
+    imu_ns, news_ns: when the IMU spoke last, and when and at which joints it last said something new.
+    rest: stamp, joints and accelerometer at the start, while it may turn out that the robot rests; None: it is settled.
     """
 
     ekf: EkfState
@@ -55,6 +57,8 @@ class FilterState(NamedTuple):
     accel: Array
     change: Array
     imu_ns: int
+    news_ns: int
+    news_joints: Array
     corrected_ns: int
     leg_noise: float
     sums: Array
@@ -68,6 +72,7 @@ class FilterState(NamedTuple):
     doubts: int
     unspread: float
     inertial: Array
+    rest: tuple[int, Array, Array] | None
 
 
 class Legs:
