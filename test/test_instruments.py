@@ -42,6 +42,22 @@ def test_biases_are_constant_and_drawn_anew_for_each_robot(robot, plant):
     assert not np.allclose(Instruments(other, InstrumentConfig(), RATE).gyro_bias, sensors.gyro_bias)
 
 
+def test_new_noise_leaves_what_is_constant(plant):
+    def readings(number):
+        sensors = Instruments(plant, InstrumentConfig(), RATE)
+        biases = sensors.gyro_bias.copy(), sensors.accel_bias.copy(), sensors.encoder_offset.copy()
+        if number:
+            sensors.new_noise(number)
+        assert all(map(np.array_equal, biases, (sensors.gyro_bias, sensors.accel_bias, sensors.encoder_offset)))
+        wrench = np.concatenate(sensors.wrench("left"))
+        return [np.concatenate([*sensors.imu(0), *sensors.joint_states(), wrench]) for _ in range(2)]
+
+    first, second, third = readings(0), readings(1), readings(2)
+    assert np.array_equal(second, readings(1)), "the same number, the same noise"
+    for a, b in ((first, second), (second, third)):
+        assert (np.abs(a[0] - b[0]) > 0.0).mean() > 0.5
+
+
 def test_encoders_are_quantised(plant):
     samples, _ = draw(plant, lambda s: s.joint_states()[0], n=20)
     steps = samples / plant.joints.encoder_resolution

@@ -36,16 +36,25 @@ class Instruments:
         """`rate` [Hz] is that of the IMUs, by which a noise density becomes a standard deviation."""
         self.plant, self.config = plant, config
         n = plant.model.n
-        seeds = np.random.SeedSequence([plant.config.seed, 1]).spawn(6)
-        constant, self._encoders, self._inertial, self._forces, self._poses, self._ranges = (
-            np.random.default_rng(s) for s in seeds
-        )
+        constant = self._draw(plant.config.seed, 1)
         self.encoder_offset = config.encoder_offset * constant.standard_normal(n)
         imus = plant.robot.imus
         self.gyro_bias = config.gyro_bias * constant.standard_normal((len(imus), 3))
         self.accel_bias = config.accel_bias * constant.standard_normal((len(imus), 3))
         self._bandwidth = math.sqrt(rate)
         self._mounting = [imu_rotation(imu) for imu in imus]
+
+    def _draw(self, *seed: int) -> np.random.Generator:
+        """Make the generators of all noise; returns the one of what is constant."""
+        seeds = np.random.SeedSequence(seed).spawn(6)
+        constant, self._encoders, self._inertial, self._forces, self._poses, self._ranges = (
+            np.random.default_rng(s) for s in seeds
+        )
+        return constant
+
+    def new_noise(self, number: int) -> None:
+        """From here on the noise is another one for each `number`; offsets and biases stay."""
+        self._draw(self.plant.config.seed, 1, number)
 
     def joint_states(self) -> tuple[Array, Array, Array]:
         """Reported positions [rad], speeds [rad/s] and torques [N m], each (n,), before the robot's own naming."""
