@@ -70,8 +70,7 @@ class GateWorker:
         return pending.result()
 
     def close(self) -> None:
-        """End the process."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
+        """End the process, whatever it does, and wait until it has ended."""
+        for process in list((self._pool._processes or {}).values()):
             process.terminate()
+        self._pool.shutdown(cancel_futures=True)
