@@ -1,6 +1,7 @@
 """An IMU at 1000 Hz and joints at 500 Hz for minutes: does a backlog build up?
 
-Latency is from the stamp of a joint measurement to the arrival of the virtual state that bears it, in another process.
+Latency is from the stamp of a joint measurement to the arrival of the virtual state that bears it, in another process
+(real-time as the synchronizer is, where it may be: with two cores busy another one notes when it was let run).
 """
 
 from __future__ import annotations
