@@ -419,10 +419,20 @@ def test_a_snapshot_brings_back_the_same_commands(robot, controller):
 @pytest.mark.parametrize(("at", "force"), [(2.7, 120.0), (2.9, -180.0)])
 def test_pushed_while_it_stops_it_comes_to_rest(robot, at, force):
     """It walks on the spot until the push is forgotten; to plan a stop with each step it would step for ever."""
-    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=8.0))
-    push = ScheduledPush(at, "torso", (0.0, force, 0.0))
-    r = e.run(lambda t: (0.5, 0.0, 0.0) if 0.3 < t < 2.0 else (0.0, 0.0, 0.0), [push])
-    assert r.upright and "recover" in r.phases and e.controller.phase == "stand"
+    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=10.0))
+    phases = {}
+    pushes = [ScheduledPush(at, "torso", (0.0, force, 0.0))]
+
+    def walk_and_stop(t):
+        phases[t] = e.controller.phase
+        return (0.5, 0.0, 0.0) if 0.3 < t < 2.0 else (0.0, 0.0, 0.0)
+
+    r = e.run(walk_and_stop, pushes)
+    assert r.upright
+    recovered = max(t for t, phase in phases.items() if phase == "recover")
+    moved = max(t for t, phase in phases.items() if phase != "stand")
+    assert recovered > at and moved - recovered < 1.1, "two steps on the spot, and no more"
+    assert moved < 9.0, "then it stands, and stays so"
 
 
 def test_a_robot_without_two_feet_or_legs_is_refused(robot):
