@@ -174,7 +174,7 @@ def measure(a: argparse.Namespace) -> list[Row]:
 
 if __name__ == "__main__":
     main(
-        "the gate", measure, ("trials", 100.0, "of each kind"), ("tries", 3.0, "of each, an odd number"), ("members", 16.0, "robots that try each command at most"),
-        ("limit", 0.5, "chance from which on it is refused"), ("processes", 0.0, "0: one for each core"),
-        ("first", 2000.0, "number of the first trial"),
+        "the gate", measure, ("trials", 100.0, "of each kind"), ("tries", 3.0, "of each, an odd number"),
+        ("members", 16.0, "robots that try each command at most"), ("limit", 0.5, "chance from which on it is refused"),
+        ("processes", 0.0, "0: one for each core"), ("first", 2000.0, "number of the first trial"),
     )  # fmt: skip

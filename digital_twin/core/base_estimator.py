@@ -268,8 +268,8 @@ class BaseEstimator:
         ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
         self._first = None
         self.state = FilterState(
-            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)), (0.0,) * k,
-            (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, (stamp_ns, self._q, accel),
+            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)),
+            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, (stamp_ns, self._q, accel),
         )  # fmt: skip
 
     def _settle(self, s: FilterState, q: Array) -> FilterState:
