@@ -6,17 +6,37 @@ import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 
+from digital_twin.core.description import Description
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.gate import TwinGate, Verdict
 from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.gait.try_first import Asked
+from digital_twin.core.model import RobotModel
+from digital_twin.core.robot_config import RobotConfig
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gait_runs import terrain
 from digital_twin.parallel import begin_worker, do_task, single_threaded
-from digital_twin.robots import load_robot
+from digital_twin.robots import Robot, load_robot
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Another model of the robot; sent without what is compiled."""
+
+    description: Description
+    config: RobotConfig
+    where: str
+
+
+@dataclass(frozen=True)
+class _Try:
+    state: VirtualState
+    velocity: Asked
+    snapshot: object
 
 
 class _Gate:
@@ -25,14 +45,23 @@ class _Gate:
     ) -> None:
         with contextlib.suppress(OSError):
             os.nice(nice)
-        robot = load_robot(description, robot_config)
         around = terrain(world) if world else None
-        self._gate = TwinGate(robot.model, robot.config, robot.joints, gait, config, around)
+        self._made_of = gait, config, around
+        robot = load_robot(description, robot_config)
+        self._gate: TwinGate | None = TwinGate(robot.model, robot.config, robot.joints, *self._made_of)
 
-    def __call__(self, task: tuple[VirtualState, Asked, object]) -> Verdict:
-        state, velocity, snapshot = task
-        self._gate.observe(state)
-        return self._gate.try_velocity(state, velocity, snapshot)
+    def __call__(self, task: _Try | _Model) -> Verdict | None:
+        if isinstance(task, _Model):
+            self._gate = None  # no command is tried by a model that is no longer in service
+            robot = Robot(
+                task.description, RobotModel(task.description, task.config.base_frame), task.config, task.where
+            )
+            self._gate = TwinGate(robot.model, robot.config, robot.joints, *self._made_of)
+            return None
+        if self._gate is None:
+            raise TwinError("the model in service cannot be simulated")
+        self._gate.observe(task.state)
+        return self._gate.try_velocity(task.state, task.velocity, task.snapshot)
 
 
 class GateWorker:
@@ -57,7 +86,11 @@ class GateWorker:
         state, snapshot = self._now()
         if state is None:
             raise TwinError("nothing can be tried before the twin has a state")
-        self._pending = self._pool.submit(do_task, (state, velocity, snapshot))
+        self._pending = self._pool.submit(do_task, _Try(state, velocity, snapshot))
+
+    def use(self, robot: Robot) -> None:
+        """Another model of the robot is in service: what is tried from now on is tried by it."""
+        self._pool.submit(do_task, _Model(robot.description, robot.config, robot.where))
 
     def done(self) -> Verdict | None:
         """The verdict, when there is one. A trial that fails is a verdict against the command."""

@@ -1,6 +1,7 @@
 """Walking: the pendulum, footholds, soles, the whole body, and the controller's answers to what is bad."""
 
 import cmath
+import dataclasses
 import math
 
 import numpy as np
@@ -23,7 +24,7 @@ from digital_twin.core.gait.limbs import find_limbs
 from digital_twin.core.gait.pendulum import Support, dcm_after, dcm_at_start, dcm_in_step, plan
 from digital_twin.core.gait.support import depth_inside, hull, nearest_inside, sole_corners
 from digital_twin.core.gait.swing import Swing
-from digital_twin.core.robot_config import RobotConfig
+from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import exp_so3, log_so3, rot_z
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.robots import load_robot
@@ -414,6 +415,20 @@ def test_a_snapshot_brings_back_the_same_commands(robot, controller):
     first = commands()
     controller.restore(saved)
     assert np.array_equal(first, commands())
+
+
+def test_what_is_known_of_an_encoders_error_is_taken_off(robot, controller):
+    """Its joints are where they are, not where they are read; servos are asked for the former."""
+    zero = 0.05
+    knee = {**vars(robot.config.joint("l_knee")), "zero_error": zero}
+    config = dataclasses.replace(robot.config, joints=robot.config.joints | {"l_knee": knee})
+    wise = GaitController(robot.model, config, Joints(config, robot.model), Gait())
+    stands = state(robot, 0.005)
+    off = zero * (np.array(robot.model.joint_names) == "l_knee")
+    read = dataclasses.replace(stands, q=stands.q + off)
+    expected = controller.step(stands, LOADED)
+    assert np.allclose(wise.step(read, LOADED), expected)
+    assert not np.allclose(controller.step(read, LOADED), expected)
 
 
 @pytest.mark.parametrize(("at", "force"), [(2.7, 120.0), (2.9, -180.0)])

@@ -1,5 +1,7 @@
 """gait_controller with real rclpy: three metres through all nodes, and what is bad on cmd_vel or stays away."""
 
+import hashlib
+import json
 import math
 import time
 
@@ -12,6 +14,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from digital_twin.core.drift.model_version import ModelVersion
+from digital_twin.core.drift.parameters import Changes, Payload
 from digital_twin.nodes.gait_controller import GaitControllerNode
 from digital_twin.nodes.physical_bridge import PhysicalBridge
 from digital_twin.nodes.simulated_robot import SimulatedRobot
@@ -165,3 +169,36 @@ def test_a_robot_that_lies_falls_softly_and_is_an_error(alone):
     play(r, pitch=1.2)
     r.until(lambda: r.messages["twin/gait"] and r.messages["twin/gait"][-1].data == "fall", "the fall")
     assert r.nodes[0].status()[0] == 2 and not any(r.messages["virtual/joint_commands"][0].effort)
+
+
+def test_it_follows_the_model_in_service_and_keeps_the_old_one_when_it_cannot(alone, robot, tmp_path):
+    r, node = alone, alone.nodes[0]
+    play(r)
+    commands = r.messages["virtual/joint_commands"]
+    r.until(lambda: commands, "a command")
+    light = np.array(commands[0].effort)
+    announced = r.publisher(String, "twin/model", LATCHED)
+    r.connected("twin/model")
+
+    def announce(text, digest=None):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(text)
+        said = {"file": str(path), "hash": digest or hashlib.sha256(text.encode()).hexdigest(), "parent": ""}
+        announced.publish(String(data=json.dumps(said)))
+
+    for k, (text, digest) in enumerate([("{}", None), (heavy(robot, 8.0), "0" * 64), ("{", None)]):
+        announce(text, digest)
+        r.until(lambda k=k: node.tally.rejected["twin/model/unusable"] == k + 1, "the refusal")
+    assert node.controller.model.mass == robot.model.mass
+    announce(heavy(robot, 8.0))
+    r.until(lambda: node.controller.model.mass == pytest.approx(robot.model.mass + 8.0), "the model")
+    assert node.controller._m.stamp_ns == r.stamp, "it goes on with what it was doing"
+    count = len(commands)
+    play(r)
+    r.until(lambda: len(commands) > count and any(commands[-1].effort), "a command")
+    assert np.abs(np.array(commands[-1].effort) - light).max() > 2.0
+
+
+def heavy(robot, mass):
+    changes = Changes(payloads={"torso": Payload(mass)})
+    return ModelVersion(robot.description.name, robot.description.sha256, changes=changes).to_json()

@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_forecaster import base_state
 
+from digital_twin.core.drift.model_version import ModelVersion
+from digital_twin.core.drift.parameters import Changes, Payload
+from digital_twin.core.errors import ConfigError, TwinError
 from digital_twin.core.gait.controller import GaitController
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.gate import TwinGate, Verdict, _lasting
 from digital_twin.core.gait.gate_config import GateConfig
 from digital_twin.core.gait.try_first import STOP, TryFirst
 from digital_twin.core.synchronizer import VirtualState
-from digital_twin.gate_worker import GateWorker
+from digital_twin.gate_worker import GateWorker, _Gate, _Model, _Try
+from digital_twin.robots import with_version
 
 S = 1_000_000_000
 FEW = GateConfig(members=3, horizon=1.2, limit=0.5, doubt=0.12)
@@ -26,6 +30,10 @@ def standing(robot, **motion):
     n = robot.model.n
     base = base_state(**motion)
     return VirtualState(base.stamp_ns, robot.joints.stand.copy(), np.zeros(n), np.zeros(n), np.full(n, np.nan), base)
+
+
+def version(robot, changes):
+    return ModelVersion(robot.description.name, robot.description.sha256, changes=changes)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +158,36 @@ def test_nothing_passes_that_was_not_tried_and_found_good(steps):
         near = [g for g in good if np.all(np.abs(np.subtract(g, answer.velocity)) <= [0.1, 0.06, 0.16])]
         assert near, "at most twice the tolerance from what was tried"
         assert (answer.words == "") == (answer.velocity == velocity) or answer.velocity == velocity
+
+
+def test_what_was_tried_by_another_model_is_tried_again():
+    trials = Slow()
+    t = TryFirst(trials)
+    ahead, fast = (0.3, 0.0, 0.0), (0.9, 0.0, 0.0)
+    t.ask(ahead, 0)
+    trials.verdict = BAD
+    assert "refused" in t.ask(ahead, S).words
+    t.ask(fast, S)
+    t.forget()
+    trials.verdict = GOOD  # of `fast`, by the old model
+    assert t.ask(fast, S) == (STOP, "the twin tries it first") and trials.asked == [ahead, fast, fast]
+    trials.verdict = GOOD
+    assert t.ask(fast, S).words == ""
+    assert t.ask(ahead, S).words == "the twin tries it first", "not refused by what the old model did"
+
+
+def test_the_process_takes_the_model_in_service(robot):
+    gate = _Gate("", "", Gait(), dataclasses.replace(FEW, members=2), "", 0)
+    heavy = with_version(robot, version(robot, Changes(payloads={"l_gripper": Payload(3.0)})))
+    before = gate._gate._ensemble.model.mj.body_mass.sum()
+    assert gate(_Model(heavy.description, heavy.config, heavy.where)) is None
+    assert gate._gate._ensemble.model.mj.body_mass.sum() == pytest.approx(before + 3.0, abs=1e-3)
+    asked = _Try(standing(robot), (0.2, 0.0, 0.0), None)
+    assert gate(asked).passes
+    with pytest.raises(ConfigError, match="two feet"):
+        gate(_Model(heavy.description, dataclasses.replace(heavy.config, feet=[]), "footless"))
+    with pytest.raises(TwinError, match="cannot be simulated"):
+        gate(asked)
 
 
 def test_a_process_of_its_own(robot):

@@ -1,16 +1,22 @@
 """The synchronizer as a whole, on the simulated robot, on a time axis of the test's own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from digital_twin.core.drift.model_version import ModelVersion
+from digital_twin.core.drift.parameters import Changes, Payload
 from digital_twin.core.instruments import InstrumentConfig, Instruments
 from digital_twin.core.plant import Plant
 from digital_twin.core.plant_model import PlantConfig
+from digital_twin.core.robot_config import Joints
 from digital_twin.core.rotation import log_so3, rot_z, yaw_of
 from digital_twin.core.script import Script, ScriptConfig, StepConfig, load_script
 from digital_twin.core.sync_config import SynchronizerConfig
 from digital_twin.core.synchronizer import Synchronizer
+from digital_twin.robots import with_version
 
 TICK = 5
 
@@ -90,6 +96,47 @@ def test_odometry_never_jumps_not_even_when_the_map_does(robot):
     assert np.linalg.norm(steps, axis=1).max() < 0.005
     p, *_ = rig.sync.map_pose(rig.states[-1][0])
     assert np.linalg.norm(p - rig.states[-1][1][0] - rig.moved) < 0.02, "and the map has followed"
+
+
+def test_a_model_that_knows_of_an_encoders_error_straightens_the_legs(robot):
+    """Odom does not jump when it comes into service, and nothing is taken for a slip."""
+    rig, knee, zero = Rig(robot), robot.model.joint_index["l_knee"], 0.05
+    rig.sensors.encoder_offset[knee] += zero
+    rig.run(3.0, poses=False)
+
+    def uneven():
+        base = rig.states[-1][0].base
+        soles = robot.model.kinematics([f.frame for f in robot.config.feet], "base_link")
+        soles.update(rig.states[-1][0].q - rig.sync._zero)
+        return abs(float(np.ptp(soles.position @ base.rotation[2])))
+
+    assert uneven() > 0.004
+    told = {**vars(robot.config.joint("l_knee")), "zero_error": zero}
+    config = dataclasses.replace(robot.config, joints=robot.config.joints | {"l_knee": told})
+    before = len(rig.states)
+    rig.sync.use(robot.model, config, Joints(config, robot.model))
+    rig.run(3.0, poses=False)
+    steps = np.diff([s.base.position for s, *_ in rig.states[before - 1 :]], axis=0)
+    assert np.linalg.norm(steps, axis=1).max() < 0.005 and uneven() < 0.002
+    values = rig.sync.status().values
+    assert values["feet_dropped"] == 0 and values["doubts"] == 0 and rig.sync.status().level == 0
+    assert rig.states[-1][0].q[knee] - rig.plant.joint_positions[knee] > 0.9 * zero, "readings stay readings"
+
+
+def test_another_weight_changes_only_what_is_computed_of_it(robot):
+    """An estimate goes on to the last bit when the model in service says what the old one said; torques follow masses."""
+    config = SynchronizerConfig(estimate_effort=True)
+    alone, told = (Rig(robot, config=config).run(1.0, efforts=False) for _ in range(2))
+    told.sync.use(robot.model, robot.config, robot.joints)
+    for r in (alone, told):
+        r.run(1.0, efforts=False)
+    assert np.array_equal(alone.states[-1][0].base.covariance, told.states[-1][0].base.covariance)
+    light = told.states[-1][0].effort
+    changes = Changes(payloads={"torso": Payload(20.0)})
+    heavy = with_version(robot, ModelVersion(robot.description.name, robot.description.sha256, changes=changes))
+    told.sync.use(heavy.model, heavy.config, heavy.joints)
+    told.run(0.5, efforts=False)
+    assert np.abs(told.states[-1][0].effort - light).max() > 5.0
 
 
 def test_a_twin_out_of_step_says_so_and_resync_heals_it(robot):

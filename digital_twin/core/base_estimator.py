@@ -87,6 +87,19 @@ class BaseEstimator:
             self._kinematics.update(self._q)
         self._elsewhere = False
 
+    def take_over(self, other: BaseEstimator, moved: bool) -> None:
+        """Go on where another one stopped, that had another model of the robot. `moved`: by this one, joints are
+        elsewhere than they were taken to be: the feet stand where it has them.
+        """
+        self.restore(other.snapshot())
+        if self.state is None or not moved:
+            return
+        ekf = self.state.ekf
+        for i in range(self._k):
+            if ekf.stands[i]:
+                ekf = self._ekf.lift(ekf, i)
+        self.state = self.state._replace(ekf=ekf)
+
     def reset(self, position: Array | None = None, yaw: float | None = None) -> None:
         """Start anew from what the sensors say next; the base frame's pose stays (or is the given one)."""
         if position is not None:

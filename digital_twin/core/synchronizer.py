@@ -66,12 +66,11 @@ class Synchronizer:
     """
 
     def __init__(self, model: RobotModel, robot: RobotConfig, config: SynchronizerConfig, where: str = "") -> None:
-        self.model, self.robot, self.config = model, robot, config
+        self.config = config
         noise = Joints(robot, model, where or "robot config")
         self._filter = JointFilter(model.n, noise.encoder_noise, noise.encoder_resolution, config.joints)
-        self._base = BaseEstimator(model, robot, config.base, self._filter.reading_variance)
+        self._set_model(model, robot, noise)
         self._map = MapAlignment(config.map, config.history + 0.1)
-        self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet], noise.armature)
         self._reported = np.full(model.n, np.nan)  # efforts
         self._latest: VirtualState | None = None
         self._replay = Replay(self, config.history)
@@ -86,6 +85,23 @@ class Synchronizer:
         self.tally = Tally()
         self.events: list[str] = []
         self.resyncs = 0
+
+    # The model in service
+
+    def _set_model(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
+        self.model, self.robot, self._zero = model, robot, joints.zero_error
+        self._base = BaseEstimator(model, robot, self.config.base, self._filter.reading_variance)
+        self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet], joints.armature)
+
+    def use(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
+        """Another model of the same robot is in service; the estimate goes on. The virtual joints stay what encoders
+        read: what is known of their errors is for the kinematics, and for torques.
+        """
+        self._replay.settle()
+        base, zero = self._base, self._zero
+        self._set_model(model, robot, joints)
+        self._base.take_over(base, not np.array_equal(zero, joints.zero_error))
+        self._replay.clear()
 
     # Turning back time
 
@@ -200,7 +216,7 @@ class Synchronizer:
             there = np.isfinite(q)
             used = np.where(there, q, np.nan_to_num(f.q))
             variance = np.where(there, f.reading_variance, f.variance[:, 0])
-        base = self._base.joints(stamp_ns, used, f.qd, variance)
+        base = self._base.joints(stamp_ns, used - self._zero, f.qd, variance)
         if self._base.turn is not None:
             by_gyro, gyro_ns, by_leg, leg_ns = self._base.turn
             self.streams.turned(0, gyro_ns, by_gyro)
@@ -214,7 +230,7 @@ class Synchronizer:
         f, estimator = self._filter, self._base
         if not f.known.all() or not base.initialised:
             return self._reported
-        now = self._dynamics.efforts(base, estimator.acceleration(), f.q, f.qd, f.qdd, estimator.loads())
+        now = self._dynamics.efforts(base, estimator.acceleration(), f.q - self._zero, f.qd, f.qdd, estimator.loads())
         # Accelerations are noisy; a motor's torque that matters lasts longer than this.
         last = self._latest
         if last is None or math.isnan(float(last.effort.sum())):

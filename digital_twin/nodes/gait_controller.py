@@ -23,9 +23,10 @@ from digital_twin.core.gait.try_first import Answer, Asked, TryFirst
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker
 from digital_twin.paths import find
-from digital_twin.robots import load_robot
+from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import JointStateCodec
 from digital_twin.ros.gait_inputs import GaitInputs
+from digital_twin.ros.model_follower import ModelFollower
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL, LATCHED
@@ -45,6 +46,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         robot = load_robot(s.robot_description, s.robot_config)
         gait = load_gait(find(s.gait, "config/gaits")) if s.gait else robot_gait(robot.config, robot.where)
         self.controller = GaitController(robot.model, robot.config, robot.joints, gait)
+        self._gait = gait
         self._writer = JointStateCodec(JointState).writer(tuple(robot.model.joint_names))
         self._send = self.talk(JointState, "virtual/joint_commands", INTERNAL)
         self._tell = self.create_publisher(String, "twin/gait", LATCHED)
@@ -55,6 +57,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._told, self._why, self._asked_wrong = "", "", ""
         self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
+        ModelFollower(self, robot, self._make, self._use).look_often()
         self.listen(Twist, "cmd_vel", self._on_velocity, INTERNAL)
         self.serve(Trigger, "~/sit", self._sit)
         self.serve(Trigger, "~/stand", self._stand)
@@ -74,6 +77,21 @@ class GaitControllerNode(TwinNode[GaitSettings]):
             self.tally.reject("cmd_vel", _kind(wrong))
             self.say_once("warning", wrong)
         self._asked_wrong = wrong
+
+    # The model in service
+
+    def _make(self, robot: Robot) -> tuple[Robot, GaitController]:
+        return robot, GaitController(robot.model, robot.config, robot.joints, self._gait)
+
+    def _use(self, made: tuple[Robot, GaitController]) -> None:
+        """In mid-step, too: only what the robot weighs and how it rubs is another."""
+        robot, controller = made
+        controller.restore(self.controller.snapshot())
+        self.controller = controller
+        if self._worker is not None and self._gate is not None:
+            self._worker.use(robot)
+            self._gate.forget()
+        self.get_logger().info(f"another model is in service: {robot.where}")
 
     # The gate
 

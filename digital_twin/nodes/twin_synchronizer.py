@@ -19,6 +19,7 @@ from digital_twin.core.statistics import Recent
 from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.robots import Robot, load_robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec
+from digital_twin.ros.model_follower import ModelFollower
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.process import run
 from digital_twin.ros.qos import INTERNAL
@@ -56,7 +57,13 @@ class TwinSynchronizer(TwinNode[SynchronizerSettings]):
             self._now_out = StateTopics(self, "virtual/now", model.joint_names, model.base_frame)
             self.every(1.0 / s.now_rate, self._publish_now)
         self._subscribe(robot)
+        ModelFollower(self, robot, lambda robot: robot, self._use).look_often()
         self.serve(Trigger, "~/resync", self._resync)
+
+    def _use(self, robot: Robot) -> None:
+        """Another model is in service."""
+        self._core.use(robot.model, robot.config, robot.joints)
+        self.get_logger().info(f"another model is in service: {robot.where}")
 
     def _subscribe(self, robot: Robot) -> None:
         self.listen(JointState, "physical/joint_states", self._joints, INTERNAL)

@@ -6,25 +6,21 @@ at the same event, and needs no keeper.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from digital_twin.core.drift.monitor import Monitor, NextModel
-from digital_twin.core.errors import TwinError
 from digital_twin.robots import Robot
-from digital_twin.ros.cdr import read_string
+from digital_twin.ros.model_follower import ModelFollower
 from digital_twin.ros.model_keeper import ModelKeeper
-from digital_twin.ros.model_topic import ModelTopic
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.qos import INTERNAL, LATCHED
 
 NS = 1_000_000_000
 RENEWABLE = ("payload", "friction", "motor", "encoder", "delay")  # kinds that a model can follow
 PATIENCE = 4 * NS  # [ns] between two attempts
-READY = NS // 2  # [ns] after an announcement the model is used: in a replay too
 LONGEST = 60.0  # [s] of the past that a model is renewed from
 
 
@@ -36,9 +32,8 @@ class ModelLoop:
         self._node, self._monitor, s = node, monitor, node.settings
         self._settings = s
         self.keeper = None if offline else ModelKeeper(robot, s.models)
-        self._models = ModelTopic(robot, s.robot_config)
-        self.service = ""
-        self._making: tuple[int, threading.Thread, list[NextModel | TwinError]] | None = None
+        self._models = ModelFollower(node, robot, self._make, self._use)
+        self._begun = True  # with this model the monitor has begun; none was announced yet
         self._suspect: tuple[str, str] = "", ""
         self._suspected_ns = self._tried_ns = self._used_ns = 0
         self._reviewed = True
@@ -46,54 +41,32 @@ class ModelLoop:
         self._said_gap = ""
         self._announce = node.talk(String, "twin/model", LATCHED)
         self._tell_gap = node.talk(String, "twin/reality_gap", INTERNAL)
-        node.listen(String, "twin/model", self._announced, LATCHED)
         for name, answer in (("approve", self._approve), ("report_gap", self._report_gap)):
             node.serve(Trigger, f"~/{name}", answer)
 
     # What is in service
 
-    def _announced(self, data: bytes) -> None:
-        """Another model is in service: it is made ready in a thread."""
-        try:
-            robot = self._models.take(read_string(data, 4)[0])
-        except TwinError as e:
-            self._node.get_logger().error(f"twin/model: {e}; the old model stays")
-            return
-        if robot is None or robot.where == self.service:
-            return
-        first, self.service = not self.service, robot.where
-        if first and robot.model.mj.body_mass.tolist() == self._monitor.model.mj.body_mass.tolist():
-            return  # what it has begun with
-        made: list[NextModel | TwinError] = []
+    @property
+    def service(self) -> str:
+        """What the model in service is called; "" before one was announced."""
+        return self._models.service
 
-        def make() -> None:
-            try:
-                made.append(self._monitor.prepare(robot.model, robot.config, robot.joints))
-            except TwinError as e:
-                made.append(e)
+    def _make(self, robot: Robot) -> NextModel:
+        return self._monitor.prepare(robot.model, robot.config, robot.joints)
 
-        thread = threading.Thread(target=make, name="next model", daemon=True)
-        thread.start()
-        self._making = self._node.now_ns() + READY, thread, made
-
-    def _use(self, now_ns: int) -> None:
-        if self._making is None or now_ns < self._making[0]:
+    def _use(self, new: NextModel) -> None:
+        first, self._begun = self._begun, False
+        if first and self._monitor.has(new):
             return
-        _, thread, made = self._making
-        thread.join()
-        self._making = None
-        if isinstance(made[0], TwinError):
-            self._node.get_logger().error(f"twin/model: {made[0]}; the old model stays")
-            return
-        self._monitor.use(made[0])
-        self._used_ns, self._reviewed = now_ns, False
+        self._monitor.use(new)
+        self._used_ns, self._reviewed = self._node.now_ns(), False
         self._suspect = "", ""
 
     # Renewal
 
     def look(self, now_ns: int) -> None:
         """Go on: with models that come into service, with what is under way, with suspicions."""
-        self._use(now_ns)
+        self._models.look(now_ns)
         if self.keeper is None:
             return
         for event in self.keeper.poll(now_ns):
@@ -105,7 +78,7 @@ class ModelLoop:
             self._said_gap = self.keeper.gap
             self._tell_gap(String(data=self._said_gap))
         self._suspicion(now_ns)
-        if not self.keeper.busy and self._making is None:
+        if not self.keeper.busy and not self._models.busy:
             self._renew(now_ns)
             self._review(now_ns)
             self._gap(now_ns)

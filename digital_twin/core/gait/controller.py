@@ -171,7 +171,8 @@ class GaitController:
         if not (np.isfinite(state.q).all() and np.isfinite(state.qd).all() and np.isfinite(state.base.position).all()):
             return self.lost(state.stamp_ns)
         m, b = self._m, self.body
-        b.update(state.base, state.q, state.qd)
+        q = state.q - self._joints.zero_error
+        b.update(state.base, q, state.qd)
         com, v = b.com, b.com_velocity
         dcm = complex(com[0], com[1]) + complex(v[0], v[1]) / self._walker.omega
         dt = 0.0 if m.stamp_ns < 0 else min(max(state.stamp_ns - m.stamp_ns, 0) / NS, 0.05)
@@ -184,12 +185,12 @@ class GaitController:
             m.fall = Fall(reason, b, self._limbs, self._joints.stand, dcm)
         if m.fall is not None:
             m.phase, m.why = "fall", m.fall.why
-            q, qd = m.fall.command(state.q)
-            m.last = GaitCommand(q, qd, np.zeros(self.model.n))
+            goal, qd = m.fall.command(q)
+            m.last = GaitCommand(goal, qd, np.zeros(self.model.n))
             return m.last
         plan = self._walker.update(state.stamp_ns, dcm, wrenches[list(b.feet), 2], self._wanted(state.stamp_ns))
         self._name_phase(dt)
-        m.last = self._command(plan, state.q, state.qd)
+        m.last = self._command(plan, q, state.qd)
         return m.last
 
     def lost(self, stamp_ns: int) -> GaitCommand:

@@ -163,7 +163,7 @@ class _Eye:
     ) -> None:
         rng = np.random.default_rng([c.seed, 7, i])
         turn = exp_so3(np.array([*(c.tilt * rng.standard_normal(2)), 0.0]))
-        self._zeros = c.encoder * rng.standard_normal(len(s.q))
+        self._zeros = model.joints.zero_error + c.encoder * rng.standard_normal(len(s.q))
         ticks = round(c.horizon * c.rate)
         self._drift = c.velocity * _lasting(
             rng.standard_normal((ticks, 3)), math.exp(-1.0 / (c.rate * c.velocity_time))

@@ -46,6 +46,7 @@ class TryFirst:
         self._trials, self._patience = trials, round(patience * NS)
         self._allowed = STOP
         self._trying: Asked | None = None
+        self._outdated = False  # what tries it is a model that is no longer in service
         self._known: OrderedDict[Asked, tuple[int, Verdict]] = OrderedDict()
         self.passed = self.refused = 0
 
@@ -71,9 +72,17 @@ class TryFirst:
             self._trying = velocity
         return Answer(self._allowed, "the twin tries it first")
 
+    def forget(self) -> None:
+        """Another model is in service: what was tried is tried again when asked for anew."""
+        self._known.clear()
+        self._outdated = self._trying is not None
+
     def _collect(self, now_ns: int) -> None:
         verdict = self._trials.done() if self._trying is not None else None
         if verdict is None or self._trying is None:
+            return
+        if self._outdated:
+            self._trying, self._outdated = None, False
             return
         self._known[self._trying] = (now_ns, verdict)
         while len(self._known) > REMEMBERED:
