@@ -1,10 +1,11 @@
-"""What closed-loop rollouts of the gate cost, beside the physics and the controller alone, in the same run."""
+"""What closed-loop rollouts of the gate cost, beside physics, estimator and controller alone, in the same run."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from digital_twin.core.base_state import BaseState
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.gate import TwinGate
 from digital_twin.core.gait.gate_config import GateConfig
-from digital_twin.core.synchronizer import VirtualState
+from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.robots import Robot, load_robot
 
 
@@ -31,6 +32,18 @@ class Stopwatch:
         result = self._call(*arguments)
         self.ns += time.thread_time_ns() - began
         return result
+
+    def __get__(self, instance: Any, _: type) -> Any:
+        """As a method."""
+        return lambda *arguments: self(instance, *arguments)
+
+
+def watched(stack: ExitStack, owner: Any, *names: str) -> list[Stopwatch]:
+    """Stopwatches on functions of an owner, as long as the stack is open."""
+    watches = [Stopwatch(getattr(owner, name)) for name in names]
+    for name, watch in zip(names, watches, strict=True):
+        stack.enter_context(patch.object(owner, name, watch))
+    return watches
 
 
 def standing(robot: Robot) -> VirtualState:
@@ -54,18 +67,26 @@ def measure(a: argparse.Namespace) -> list[Row]:
     robot = load_robot()
     gate = TwinGate(robot.model, robot.config, robot.joints, Gait(), GateConfig(members=int(a.members)))
     state, rows = standing(robot), []
-    ratios, share, each = [], [], []
+    ratios, without, shares, each = [], [], [], []
     for _ in range(int(a.repeats)):
-        physics, control = Stopwatch(mujoco.mj_step), Stopwatch(gate._controller.step)
-        with patch.object(mujoco, "mj_step", physics), patch.object(gate._controller, "step", control):
+        with ExitStack() as stack:
+            parts = [
+                watched(stack, mujoco, "mj_step", "mj_forward", "mj_implicit"),
+                watched(stack, Synchronizer, "wrench", "imu", "joints"),
+                watched(stack, gate._controller, "step"),
+            ]
             began = time.thread_time_ns()
             verdict = gate.try_velocity(state, (0.4, 0.0, 0.0))
             whole = time.thread_time_ns() - began
-        ratios.append(whole / (physics.ns + control.ns))
-        share.append(control.ns / whole)
+        physics, estimate, control = (sum(w.ns for w in part) for part in parts)
+        ratios.append(whole / (physics + estimate + control))
+        without.append(whole / (physics + control))
+        shares.append([part / whole for part in (physics, estimate, control)])
         each.append(whole / 1e9 / verdict.tried / gate.config.horizon)
-    rows.append(Row("rollouts with the controller", float(np.median(ratios)), "x physics plus controller", 1.2))
-    rows.append(Row("share of the controller", float(np.median(share)), ""))
+    rows.append(Row("rollouts", float(np.median(ratios)), "x physics, estimator and controller", 1.2))
+    rows.append(Row("rollouts", float(np.median(without)), "x physics and controller"))
+    for name, part in zip(("physics", "estimator", "controller"), np.median(shares, axis=0), strict=True):
+        rows.append(Row(f"share of the {name}", float(part), ""))
     rows.append(Row("a second of one member", float(np.median(each)), "s of a core"))
     return rows
 

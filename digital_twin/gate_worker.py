@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
+from digital_twin.core.arrays import Array
 from digital_twin.core.description import Description
 from digital_twin.core.errors import TwinError, one_line
 from digital_twin.core.gait.gait_config import Gait
@@ -37,6 +38,7 @@ class _Try:
     state: VirtualState
     velocity: Asked
     snapshot: object
+    ground: Array
 
 
 class _Gate:
@@ -60,7 +62,7 @@ class _Gate:
             return None
         if self._gate is None:
             raise TwinError("the model in service cannot be simulated")
-        self._gate.observe(task.state)
+        self._gate.stand_on(task.ground)
         return self._gate.try_velocity(task.state, task.velocity, task.snapshot)
 
 
@@ -69,9 +71,9 @@ class GateWorker:
 
     def __init__(
         self, robot_description: str, robot_config: str, gait: Gait, config: GateConfig,
-        now: Callable[[], tuple[VirtualState | None, object]], world: str = "", nice: int = 5,
+        now: Callable[[], tuple[VirtualState | None, object, Array]], world: str = "", nice: int = 5,
     ) -> None:  # fmt: skip
-        """now: the state to try from and the controller's snapshot. world: name or path; empty: a level floor.
+        """now: the state to try from, the controller's snapshot and the ground's normal in odom (3,). world: name or path; empty: a level floor.
         nice: how far the process yields.
         """
         single_threaded()
@@ -83,10 +85,10 @@ class GateWorker:
 
     def begin(self, velocity: Asked) -> None:
         """Try a velocity from where the robot is now."""
-        state, snapshot = self._now()
+        state, snapshot, ground = self._now()
         if state is None:
             raise TwinError("nothing can be tried before the twin has a state")
-        self._pending = self._pool.submit(do_task, _Try(state, velocity, snapshot))
+        self._pending = self._pool.submit(do_task, _Try(state, velocity, snapshot, ground))
 
     def use(self, robot: Robot) -> None:
         """Another model of the robot is in service: what is tried from now on is tried by it."""

@@ -10,19 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_forecaster import base_state
 
+from digital_twin.core.command_gate import CommandGate, CommandGateConfig
 from digital_twin.core.drift.model_version import ModelVersion
 from digital_twin.core.drift.parameters import Changes, Payload
 from digital_twin.core.errors import ConfigError, TwinError
-from digital_twin.core.gait.controller import GaitController
+from digital_twin.core.gait.controller import GaitCommand, GaitController
+from digital_twin.core.gait.episode import Episode, EpisodeConfig
 from digital_twin.core.gait.gait_config import Gait
-from digital_twin.core.gait.gate import TwinGate, Verdict, _lasting
+from digital_twin.core.gait.gate import TwinGate, Verdict
 from digital_twin.core.gait.gate_config import GateConfig
+from digital_twin.core.gait.gate_senses import Senses
 from digital_twin.core.gait.try_first import STOP, TryFirst
-from digital_twin.core.synchronizer import VirtualState
+from digital_twin.core.sync_config import SynchronizerConfig
+from digital_twin.core.synchronizer import Synchronizer, VirtualState
 from digital_twin.gate_worker import GateWorker, _Gate, _Model, _Try
 from digital_twin.robots import with_version
 
 S = 1_000_000_000
+UP = np.array([0.0, 0.0, 1.0])
 FEW = GateConfig(members=3, horizon=1.2, limit=0.5, doubt=0.12)
 
 
@@ -182,7 +187,7 @@ def test_the_process_takes_the_model_in_service(robot):
     before = gate._gate._ensemble.model.mj.body_mass.sum()
     assert gate(_Model(heavy.description, heavy.config, heavy.where)) is None
     assert gate._gate._ensemble.model.mj.body_mass.sum() == pytest.approx(before + 3.0, abs=1e-3)
-    asked = _Try(standing(robot), (0.2, 0.0, 0.0), None)
+    asked = _Try(standing(robot), (0.2, 0.0, 0.0), None, UP)
     assert gate(asked).passes
     with pytest.raises(ConfigError, match="two feet"):
         gate(_Model(heavy.description, dataclasses.replace(heavy.config, feet=[]), "footless"))
@@ -191,7 +196,7 @@ def test_the_process_takes_the_model_in_service(robot):
 
 
 def test_a_process_of_its_own(robot):
-    worker = GateWorker("", "", Gait(), dataclasses.replace(FEW, members=2), lambda: (standing(robot), None))
+    worker = GateWorker("", "", Gait(), dataclasses.replace(FEW, members=2), lambda: (standing(robot), None, UP))
     try:
         t = TryFirst(worker)
         answer = t.ask((0.2, 0.0, 0.0), 0)
@@ -240,9 +245,76 @@ def test_the_node_walks_only_what_passes(robot):
     assert not active_children()
 
 
-def test_errors_of_the_estimate_last_as_long_as_they_should():
-    memory = 0.97
-    x = _lasting(np.random.default_rng(1).standard_normal((200_000, 2)), memory)
-    assert x.std() == pytest.approx(1.0, rel=0.03) and x[:1].std() < 3.0
-    for lag in (1, 20):
-        assert np.mean(x[lag:] * x[:-lag]) == pytest.approx(memory**lag, abs=0.03)
+def test_a_command_that_the_bridge_would_limit_is_limited(gate, robot):
+    bridge = CommandGate(robot.model, CommandGateConfig())
+    n, stand = robot.model.n, robot.joints.stand
+    bridge.measured(np.arange(n), stand)
+    ctrl = np.zeros((n, 3))
+    for k, far in enumerate((0.0, 1.0)):
+        gate._obey(GaitCommand(stand + far, np.full(n, 1e3), np.full(n, -1e4)), bridge, k * 5_000_000, ctrl)
+    reach = robot.model.max_velocity * 0.005
+    assert (np.abs(ctrl[:, 0] - stand) <= reach + 1e-9).all() and (ctrl[:, 0] > stand).any()
+    assert np.allclose(ctrl[:, 1:], np.column_stack([robot.model.max_velocity, -robot.model.max_effort]))
+
+
+@pytest.fixture(scope="module")
+def walking(robot):
+    """A robot in mid-step, and what its controller knows."""
+    e = Episode(robot.description, robot.config, Gait(), EpisodeConfig(seconds=10.0))
+    while e.result.seconds < 2.4:
+        e.advance((0.4, 0.0, 0.0))
+    assert sum(e.state.base.contacts) == 1
+    return e, e.state, e.controller.snapshot()
+
+
+def test_each_robot_is_seen_as_well_as_the_twin_sees_its_own(gate, walking, monkeypatch):
+    """By the synchronizer, which goes on in mid-step: off by centimetres a second, never right."""
+    _, state, snapshot = walking
+    errors, model = [], gate._ensemble.model
+
+    class Watched(Senses):
+        def look(self, m, d, tick):
+            seen, wrenches = super().look(m, d, tick)
+            _, rotation, velocity, _ = model.base(d)
+            errors.append([rotation @ seen.base.velocity - velocity, rotation[:, 2] - seen.base.rotation[:, 2]])
+            assert seen.stamp_ns == state.stamp_ns + tick * 5_000_000
+            return seen, wrenches
+
+    monkeypatch.setattr("digital_twin.core.gait.gate.Senses", Watched)
+    assert gate.try_velocity(state, (0.4, 0.0, 0.0), snapshot).chance == 0.0
+    speed, tilt = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert 0.002 < speed.max() < 0.03 and 5e-4 < tilt.max() < 0.012
+
+
+def test_it_goes_on_where_it_is_told_to(robot, walking):
+    """Fed with the same measurements, another synchronizer soon says what the first one says."""
+    e, state, snapshot = walking
+    other = Synchronizer(e.model, robot.config, SynchronizerConfig())
+    other.continue_from(state, 0.02, 0.1)
+    controller = e.controller
+    controller.restore(snapshot)
+    apart = []
+    for _ in range(200):
+        controller.request(0.4, 0.0, 0.0)
+        e._obey(controller.step(e.state, e._wrenches))
+        e.plant.advance(5)
+        heard = []
+        for name in ("wrench", "imu", "joints"):
+            heard.append((name, getattr(e.sync, name)))
+            setattr(e.sync, name, _both(getattr(e.sync, name), getattr(other, name)))
+        e._measure()
+        for name, method in heard:
+            setattr(e.sync, name, method)
+        twin = other._latest
+        assert twin.stamp_ns == e.state.stamp_ns
+        apart.append([np.abs(twin.base.velocity - e.state.base.velocity).max(), np.abs(twin.qd - e.state.qd).max()])
+    assert np.median(apart, axis=0)[0] < 0.02 and np.array(apart)[20:, 1].max() < 0.05
+    assert np.linalg.norm(other._latest.base.position - e.state.base.position) < 0.02
+
+
+def _both(first, second):
+    def call(*arguments):
+        second(*arguments)
+        return first(*arguments)
+
+    return call

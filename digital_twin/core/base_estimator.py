@@ -125,6 +125,11 @@ class BaseEstimator:
         return np.zeros(3) if self.state is None else self.state.ekf.accel_bias
 
     @property
+    def up(self) -> Array:
+        """In the IMU's frame (3,)."""
+        return np.array([0.0, 0.0, 1.0]) if self.state is None else self.state.ekf.rotation[2]
+
+    @property
     def imu_stamp(self) -> int:
         """Of the last IMU reading [ns]."""
         return 0 if self.state is None else self.state.imu_ns
@@ -279,11 +284,33 @@ class BaseEstimator:
             feet = self._kinematics.position[:k] @ R.T
             position = np.array([0.0, 0.0, at[2] - (float(feet[:, 2].min()) if k else 0.0)])
         ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
-        self._first = None
-        self.state = FilterState(
+        self.state = self._new_state(ekf, stamp_ns, gyro, accel, imu_ns)._replace(rest=(stamp_ns, self._q, accel))
+
+    def _new_state(self, ekf: EkfState, stamp_ns: int, gyro: Array, accel: Array, imu_ns: int) -> FilterState:
+        self._first, k = None, self._k
+        return FilterState(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)),
-            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, (stamp_ns, self._q, accel),
+            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None,
         )  # fmt: skip
+
+    def continue_from(self, base: BaseState, q: Array, gyro_bias: float, accel_bias: float) -> None:
+        """Begin in motion, with the base and the feet that stand as somebody knows them, and as surely; q: joints (n,).
+
+        gyro_bias, accel_bias: standard deviations of the IMU's biases [rad/s], [m/s²].
+        """
+        k, t = self._k, base.stamp_ns
+        self._q, self._located_ns, self._elsewhere = q, t, True
+        self._locate()
+        to_imu, lever = self._kinematics.rotation[k], self._kinematics.position[k]
+        R, turn = base.rotation @ to_imu.T, to_imu @ base.angular_velocity
+        velocity = R @ (to_imu @ base.velocity - cross(turn, lever))
+        tilt = math.sqrt(max(base.covariance[3, 3], base.covariance[4, 4], LEAST_TILT**2))
+        speed = math.sqrt(max(*np.diag(base.twist_covariance)[:3], LEAST_SPEED**2))
+        ekf = self._ekf.start(R, velocity, base.position - R @ lever, tilt, speed, gyro_bias, accel_bias)
+        ekf = self._ekf.agree(ekf)
+        since = tuple(t if stands else -1 for stands in base.contacts)
+        self._pending = ContactState((0.0,) * k, (-1,) * k, base.contacts, since)
+        self.state = self._new_state(ekf, t, turn, GRAVITY * R[2], t)._replace(leg_noise=WALKING)
 
     def _settle(self, s: FilterState, q: Array) -> FilterState:
         """A robot that has not moved since the start rests, and its legs are calm: to be told at once, not found out."""
@@ -399,6 +426,8 @@ class BaseEstimator:
 REST = 200_000_000  # [ns] after the start, for which a robot that rests
 REST_JOINT, REST_TURN, REST_PUSH = 0.005, 0.05, 0.5  # [rad], [rad/s], [m/s²] does not move, turn or accelerate by more
 REST_SPEED, REST_NOISE = 0.02, 1e-3  # how fast it may be all the same [m/s], and how restless its legs are
+LEAST_TILT, LEAST_SPEED = 0.001, 0.005  # [rad], [m/s]: nobody knows better
+WALKING = 0.1  # how restless the legs of a robot in motion usually are
 WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
 _NOTHING = np.zeros(6)
 NEVER = -(10**18)

@@ -139,7 +139,7 @@ class Ensemble:
         down = f.ground.gravity(base, f.config.slope)
         points = self._points[:, len(_MODEL) :]
         twist = points[:, 2:] @ _root(base.twist_covariance).T
-        tilt = np.sqrt(np.diag(base.covariance)[3:5].clip(0.0)).clip(0.0, 0.02)
+        tilt = np.sqrt(np.diag(base.covariance)[3:5].clip(0.0)).clip(0.0, self.config.tilt)
         starts = np.empty((self.config.size, self.model.size))
         for i, (p, member) in enumerate(zip(points, self.members, strict=True)):
             # What of the attitude is not known turns gravity, not the soles, which lie on the ground.

@@ -118,6 +118,17 @@ class InvariantEkf:
         feet = np.tile(np.eye(3), (self.k, 1, 1))
         return EkfState(np.array(rotation), vectors, np.zeros(3), np.zeros(3), feet, P, (False,) * self.k)
 
+    def agree(self, s: EkfState) -> EkfState:
+        """What a filter knows that has been at work for a while: the accelerometer's bias makes good what is wrong with the
+        attitude, so that velocity does not drift.
+        """
+        P, n, b = s.covariance.copy(), self.group, self.accel_bias
+        J = s.rotation.T @ _GRAVITY_CROSS
+        P[b, :n] += J @ P[R_, :n]
+        P[:n, b] = P[b, :n].T
+        P[b, b] += J @ P[R_, R_] @ J.T
+        return s._replace(covariance=P)
+
     # Propagation
 
     def propagate(

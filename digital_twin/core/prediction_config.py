@@ -40,6 +40,7 @@ class EnsembleConfig:
     com: float = param(0.006, "of the centre of mass, to the front and to the side", unit="m", low=0, high=0.2)
     strength: float = param(0.03, "relative, of the servos' gains", low=0, high=0.5)
     friction: float = param(0.3, "relative, of the friction in the joints", low=0, high=2)
+    tilt: float = param(0.02, "of the vertical against the ground, at most", unit="rad", low=0, high=0.2)
     ground_friction: float = param(0.15, "relative, of the friction of the ground", low=0, high=1)
     seed: int = param(1, "of the scrambled sequence", low=0, high=2**31)
 

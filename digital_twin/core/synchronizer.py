@@ -34,6 +34,7 @@ NS = 1_000_000_000
 WRENCH, IMU, JOINTS, ODOM = 0, 1, 2, 3  # in which order measurements of one stamp are taken
 MOST_DELAY = 100_000_000  # [ns]; a larger difference between arrival and stamp is one of clocks
 EFFORT_TIME = 0.05  # [s] over which computed torques are averaged
+BEFORE = 5_000_000  # [ns]
 REPEATED = 5  # so many messages from the past in a row, and time itself has gone back
 
 
@@ -102,6 +103,22 @@ class Synchronizer:
         self._set_model(model, robot, joints)
         self._base.take_over(base, not np.array_equal(zero, joints.zero_error))
         self._replay.clear()
+
+    def continue_from(self, state: VirtualState, gyro_bias: float, accel_bias: float) -> None:
+        """Begin in motion, where a state of another one says, as sure as that one was of attitude and velocity.
+
+        gyro_bias, accel_bias: standard deviations of what is left of the IMU's biases [rad/s], [m/s²].
+        """
+        self._restart()
+        for before in (BEFORE, 0):  # a joint's speed is known from two readings
+            self._filter.update(state.stamp_ns - before, state.q - before / NS * state.qd, state.qd)
+        self._base.continue_from(state.base, state.q - self._zero, gyro_bias, accel_bias)
+        self._replay.clear()
+
+    @property
+    def up(self) -> Array:
+        """In the IMU's frame (3,), as estimated."""
+        return self._base.up
 
     # Turning back time
 

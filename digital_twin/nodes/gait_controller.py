@@ -20,6 +20,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.gait.controller import GaitCommand, GaitController
 from digital_twin.core.gait.gait_config import Gait, load_gait, robot_gait
 from digital_twin.core.gait.try_first import Answer, Asked, TryFirst
+from digital_twin.core.ground import Ground
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.gate_worker import GateWorker
 from digital_twin.paths import find
@@ -34,6 +35,7 @@ from digital_twin.settings import GaitSettings
 
 NS = 1_000_000_000
 TICK = 0.01
+LOOK = 50_000_000  # [ns] between looks at the ground under the feet
 DETAILS = ("dcm_margin", "zmp_margin", "dcm_error", "velocity_x", "velocity_y", "velocity_turn")
 
 
@@ -54,6 +56,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._state: VirtualState | None = None
         self._worker: GateWorker | None = None
         self._gate = self._open_gate(gait) if s.gate == "twin" else None
+        self._ground, self._looked_ns = Ground(robot.model, robot.config), 0
         self._told, self._why, self._asked_wrong = "", "", ""
         self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
@@ -100,8 +103,8 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._worker = GateWorker(s.robot_description, s.robot_config, gait, s.trial, self._now, s.gate_world)
         return TryFirst(self._worker, s.gate_patience)
 
-    def _now(self) -> tuple[VirtualState | None, object]:
-        return self._state, self.controller.snapshot()
+    def _now(self) -> tuple[VirtualState | None, object, Array]:
+        return self._state, self.controller.snapshot(), self._ground.normal
 
     def _allowed(self, velocity: Asked) -> Answer:
         if self._gate is None or self._state is None or not all(map(math.isfinite, velocity)):
@@ -117,6 +120,9 @@ class GaitControllerNode(TwinNode[GaitSettings]):
     def _step(self, state: VirtualState, wrenches: Array) -> None:
         start = time.perf_counter_ns()
         self._state = state
+        if self._gate is not None and abs(state.stamp_ns - self._looked_ns) >= LOOK:
+            self._looked_ns = state.stamp_ns
+            self._ground.update(state.base, state.q - self.controller.zero_error)
         self._stamp_ns, self._heard_ns = state.stamp_ns, self.now_ns()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)

@@ -23,6 +23,7 @@ from digital_twin.ros.qos import INTERNAL
 
 KEPT = 8  # messages that wait for the other of their stamp
 STALE = 100_000_000  # [ns]: an older force is not believed
+STANDS = 30.0  # [N] on a sole that stands
 SURE = BaseEstimatorConfig()
 
 
@@ -66,14 +67,16 @@ class GaitInputs:
                 del own[next(iter(own))]
             return
         joints, odom = self._joints.pop(stamp), self._odom.read(self._odometry.pop(stamp))
-        state = self._state(stamp, joints, odom.values)
+        fresh = [abs(stamp - s) <= STALE for s in self._stamps]
+        wrenches = np.where(np.array(fresh)[:, None], self._wrenches, np.nan)
+        # Of a foot that feels nothing it is not known whether it stands.
+        state = self._state(stamp, joints, odom.values, tuple((~(wrenches[:, 2] < STANDS)).tolist()))
         if state is None:
             self._node.tally.reject("virtual/joint_states", "incomplete")
             return
-        fresh = [abs(stamp - s) <= STALE for s in self._stamps]
-        self._receive(state, np.where(np.array(fresh)[:, None], self._wrenches, np.nan))
+        self._receive(state, wrenches)
 
-    def _state(self, stamp: int, data: bytes, o: Array) -> VirtualState | None:
+    def _state(self, stamp: int, data: bytes, o: Array, contacts: tuple[bool, ...]) -> VirtualState | None:
         """None when a joint is missing or a number is none."""
         m = self._codec.read(data)
         if m.names != self._order[0]:
@@ -92,7 +95,7 @@ class GaitInputs:
         except ValueError:
             return None
         base = BaseState(
-            stamp, o[:3], R, o[43:46], o[46:49], pose, twist, (True,) * len(self._stamps),
+            stamp, o[:3], R, o[43:46], o[46:49], pose, twist, contacts,
             tilt < SURE.sure_tilt and speed < SURE.sure_speed,
         )  # fmt: skip
         none = np.full(self._n, np.nan)

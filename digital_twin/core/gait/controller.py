@@ -99,6 +99,11 @@ class GaitController:
         height = float(self.body.com[2] - soles[:, 2].mean()) - self.gait.crouch
         return height, float(soles[0, 1] - soles[1, 1])
 
+    @property
+    def zero_error(self) -> Array:
+        """By which joints are read too large, as the model has it [rad] (n,)."""
+        return self._joints.zero_error
+
     # What it is asked, and what it does
 
     @property
@@ -171,7 +176,7 @@ class GaitController:
         if not (np.isfinite(state.q).all() and np.isfinite(state.qd).all() and np.isfinite(state.base.position).all()):
             return self.lost(state.stamp_ns)
         m, b = self._m, self.body
-        q = state.q - self._joints.zero_error
+        q = state.q - self.zero_error
         b.update(state.base, q, state.qd)
         com, v = b.com, b.com_velocity
         dcm = complex(com[0], com[1]) + complex(v[0], v[1]) / self._walker.omega

@@ -13,28 +13,25 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from scipy.signal import lfilter
 
-from digital_twin.core.arrays import Array
-from digital_twin.core.base_state import BaseState
+from digital_twin.core.arrays import Array, Index
+from digital_twin.core.command_gate import CommandGate, CommandGateConfig
 from digital_twin.core.ensemble import Ensemble
-from digital_twin.core.forecast_model import STATE, ForecastModel
+from digital_twin.core.forecast_model import STATE
 from digital_twin.core.forecaster import Forecaster
 from digital_twin.core.gait.controller import GaitCommand, GaitController
 from digital_twin.core.gait.gait_config import Gait
 from digital_twin.core.gait.gate_config import GateConfig
+from digital_twin.core.gait.gate_senses import Senses, add_sensors
 from digital_twin.core.model import RobotModel
 from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
-from digital_twin.core.rotation import exp_so3
-from digital_twin.core.scene import FORCE
 from digital_twin.core.synchronizer import VirtualState
 from digital_twin.core.world import World
 
 NS = 1_000_000_000
 FALLEN_TILT = math.cos(math.radians(45.0))
 FALLEN_HEIGHT = 0.6  # of the base when it stands
-STANDS = 30.0  # [N] on a sole that counts as contact
 
 
 @dataclass(frozen=True)
@@ -63,27 +60,26 @@ class TwinGate:
         self._parts = (model, robot, joints)
         self._gait, self._controller = gait, GaitController(model, robot, joints, gait)
         self._standing = self._controller.snapshot()  # before it has done anything
-        self._forecaster = Forecaster(model, robot, joints, ForecastConfig(), world)
+        self._forecaster = Forecaster(model, robot, joints, ForecastConfig(slope=config.slope), world)
         per_tick = max(1, math.ceil(1.0 / (config.rate * 0.0025) - 1e-9))
         timestep = 1.0 / (config.rate * per_tick)
         size = 2 ** math.ceil(math.log2(max(config.members, 2)))  # a Sobol sequence is balanced at powers of two
-        ensemble = EnsembleConfig(size=size, timestep=timestep, seed=config.seed)
-        self._ensemble = Ensemble(self._forecaster, ensemble, world, self._feel)
+        ensemble = EnsembleConfig(size=size, timestep=timestep, tilt=config.slope, seed=config.seed)
+        self._ensemble = Ensemble(self._forecaster, ensemble, world, lambda spec: add_sensors(spec, robot))
         self._tick, self._late = per_tick, round(config.delay / timestep)
-        self._data = mujoco.MjData(self._ensemble.model.mj)
-
-    def _feel(self, spec: mujoco.MjSpec) -> None:
-        """Give the soles back their force sensors, which forecasts do without."""
-        for foot in self._robot.feet:
-            for quantity in FORCE:
-                spec.add_sensor(
-                    name=f"foot/{foot.name}/{quantity}", type=getattr(mujoco.mjtSensor, f"mjSENS_{quantity}"),
-                    objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"foot/{foot.name}",
-                )  # fmt: skip
+        m = self._ensemble.model.mj
+        self._data = mujoco.MjData(m)
+        self._joints: Index = np.arange(model.n)
+        self._base = int(m.site(model.base_frame).id)
+        self._soles = [int(m.site(f.frame).id) for f in robot.feet]
 
     def observe(self, state: VirtualState) -> None:
         """Keep up with the ground under the robot; to be called now and then, as the predictor does."""
-        self._forecaster.ground.update(state.base, state.q)
+        self._forecaster.ground.update(state.base, state.q - self._ensemble.model.joints.zero_error)
+
+    def stand_on(self, normal: Array) -> None:
+        """The ground's normal in odom (3,), from somebody who has kept up with it."""
+        self._forecaster.ground.normal = normal
 
     def try_velocity(
         self,
@@ -128,90 +124,55 @@ class TwinGate:
 
     def _fall(self, controller: GaitController, i: int, start: Array, state: VirtualState) -> tuple[float, str] | None:
         """When [s] and whereto member i falls; None: it does not."""
-        m, d, model = self._ensemble.members[i], self._data, self._ensemble.model
+        m, d, c = self._ensemble.members[i], self._data, self.config
         mujoco.mj_setState(m, d, start, STATE)
         d.qacc_warmstart[:] = 0.0
-        robot = model.model
         ctrl = d.ctrl.reshape(-1, 3)
         ctrl[:] = np.column_stack([state.q, state.qd, np.nan_to_num(state.effort)])
-        mujoco.mj_forward(m, d)
-        eye = _Eye(self.config, i, model, self._forecaster.ground.frame(), d, state)
+        senses = Senses(c, i, self._ensemble.model, self._parts[0], state)
+        bridge = CommandGate(self._parts[0], CommandGateConfig())
+        bridge.measured(self._joints, state.q)
         waiting: deque[GaitCommand | None] = deque([None] * self._late)
-        ticks = round(self.config.horizon * self.config.rate)
-        height = FALLEN_HEIGHT * model.stand_height
-        for k in range(ticks):
-            command: GaitCommand | None = controller.step(*eye.see(d, k))
-            for _ in range(self._tick):
+        for k in range(round(c.horizon * c.rate)):
+            mujoco.mj_forward(m, d)
+            up, above = self._upright(d)
+            low = above < FALLEN_HEIGHT * self._ensemble.model.stand_height and controller.phase != "sit"
+            if not math.isfinite(up) or up < FALLEN_TILT or low:
+                return k / c.rate, _falls_to(d.site_xmat[self._base].reshape(3, 3))
+            command: GaitCommand | None = controller.step(*senses.look(m, d, k))
+            for step in range(self._tick):
                 waiting.append(command)
                 command = None
                 now = waiting.popleft()
                 if now is not None:
-                    ctrl[:, 0] = np.clip(now.q, robot.lower, robot.upper)
-                    ctrl[:, 1], ctrl[:, 2] = now.qd, now.effort
-                mujoco.mj_step(m, d)
-            up, above = eye.upright(d)
-            if not math.isfinite(up) or up < FALLEN_TILT or (above < height and controller.phase != "sit"):
-                return (k + 1) / self.config.rate, eye.falls_to(d)
+                    self._obey(now, bridge, senses.state.stamp_ns, ctrl)
+                if step == 0 and now is None:
+                    mujoco.mj_implicit(m, d)  # accelerations are those that the sensors just felt
+                else:
+                    mujoco.mj_step(m, d)
         return None
 
+    def _obey(self, c: GaitCommand, bridge: CommandGate, stamp_ns: int, ctrl: Array) -> None:
+        """Give a command to the servos, within the limits of the bridge."""
+        bridge.twin_alive(stamp_ns)
+        passed = bridge.accept(self._joints, c.q, c.qd, c.effort, stamp_ns)
+        if not isinstance(passed, str) and passed.q is not None:
+            ctrl[:] = np.column_stack([passed.q, passed.qd, passed.effort])
 
-class _Eye:
-    """How the controller sees one member: as the twin would, with errors of its own, in odom."""
-
-    def __init__(
-        self, c: GateConfig, i: int, model: ForecastModel, frame: Array, d: mujoco.MjData, s: VirtualState
-    ) -> None:
-        rng = np.random.default_rng([c.seed, 7, i])
-        turn = exp_so3(np.array([*(c.tilt * rng.standard_normal(2)), 0.0]))
-        self._zeros = model.joints.zero_error + c.encoder * rng.standard_normal(len(s.q))
-        ticks = round(c.horizon * c.rate)
-        self._drift = c.velocity * _lasting(
-            rng.standard_normal((ticks, 3)), math.exp(-1.0 / (c.rate * c.velocity_time))
-        )
-        self._hiss = c.joint_speed * rng.standard_normal((ticks, len(s.q)))
-        self._model, self._back, self._state = model, frame.T, s
-        self._turn = turn @ self._back
-        self._first = model.base(d)[0]
-        self._period = NS / c.rate
-        m, r = model.mj, model.model
-        self._q, self._v, self._n = r.qpos_index, r.dof_index, r.n
-        self._base = int(m.site(r.base_frame).id)
-        self._soles = [int(m.site(f.frame).id) for f in model.robot.feet]
-        first = [[int(m.sensor(f"foot/{f.name}/{q}").adr[0]) for q in FORCE] for f in model.robot.feet]
-        self._sensors = (np.array(first)[:, :, None] + np.arange(3)).reshape(len(first), 6)
-        self._unknown = np.zeros(r.n)
-
-    def see(self, d: mujoco.MjData, k: int) -> tuple[VirtualState, Array]:
-        """The state that the twin would give at tick k, and the wrenches on the soles (feet, 6)."""
-        position, rotation, velocity, turning = self._model.base(d)
-        s = self._state
-        wrenches = -d.sensordata[self._sensors]
-        base = BaseState(
-            s.stamp_ns + round((k + 1) * self._period), s.base.position + self._back @ (position - self._first),
-            self._turn @ rotation, velocity @ rotation + self._drift[k], turning, s.base.covariance,
-            s.base.twist_covariance, tuple((wrenches[:, 2] > STANDS).tolist()), True,
-        )  # fmt: skip
-        q, qd, effort = (
-            d.qpos[self._q] + self._zeros,
-            d.qvel[self._v] + self._hiss[k],
-            d.actuator_force[: self._n].copy(),
-        )
-        return VirtualState(base.stamp_ns, q, qd, self._unknown, effort, base), wrenches
-
-    def upright(self, d: mujoco.MjData) -> tuple[float, float]:
+    def _upright(self, d: mujoco.MjData) -> tuple[float, float]:
         """Cosine of the base's tilt, and its height above the lower sole [m]."""
         places = d.site_xpos
         return float(d.site_xmat[self._base, 8]), float(places[self._base, 2] - min(places[i, 2] for i in self._soles))
 
-    def falls_to(self, d: mujoco.MjData) -> str:
-        """Whereto the base leans, in words."""
-        R = d.site_xmat[self._base].reshape(3, 3)
-        if not np.isfinite(R).all():
-            return "to pieces"
-        ahead, left = R[2, 0], R[2, 1]  # of the vertical, in the base
-        if abs(ahead) > abs(left):
-            return "forwards" if ahead < 0 else "backwards"
-        return "to the right" if left > 0 else "to the left"
+
+def _falls_to(R: Array) -> str:
+    """Whereto a base of attitude R (3, 3) leans, in words."""
+    if not np.isfinite(R).all():
+        return "to pieces"
+    ahead, left = R[2, 0], R[2, 1]  # of the vertical, in the base
+    if abs(ahead) > abs(left):
+        return "forwards" if ahead < 0 else "backwards"
+    return "to the right" if left > 0 else "to the left"
 
 
 def _evidence(fell: bool, limit: float) -> float:
@@ -221,13 +182,6 @@ def _evidence(fell: bool, limit: float) -> float:
     """
     low, high = 0.5 * limit, 0.5 * (1.0 + limit)
     return math.log(high / low) if fell else math.log((1.0 - high) / (1.0 - low))
-
-
-def _lasting(noise: Array, memory: float) -> Array:
-    """White noise (k, m) made a first-order Gauss-Markov process of the same variance, from its steady state."""
-    share = math.sqrt(1.0 - memory**2)
-    noise = noise * np.concatenate([[1.0], np.full(len(noise) - 1, share)])[:, None]
-    return np.asarray(lfilter([1.0], [1.0, -memory], noise, axis=0))
 
 
 def _words(velocity: tuple[float, float, float], falls: list[tuple[float, str]], tried: int, horizon: float) -> str:
