@@ -286,6 +286,26 @@ def test_each_robot_is_seen_as_well_as_the_twin_sees_its_own(gate, walking, monk
     assert 0.002 < speed.max() < 0.03 and 5e-4 < tilt.max() < 0.012
 
 
+def test_a_foot_without_a_sensor_feels_nothing_in_the_gate_either(robot):
+    feet = [dataclasses.replace(f, wrench_topic="") if f.name == "left" else f for f in robot.config.feet]
+    config = dataclasses.replace(robot.config, feet=feet)
+    gate = TwinGate(robot.model, config, robot.joints, Gait(), dataclasses.replace(FEW, members=2))
+    felt = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate._controller, "step", _kept(gate._controller.step, felt))
+        assert gate.try_velocity(standing(robot), (0.2, 0.0, 0.0)).passes
+    wrenches = np.array(felt)
+    assert np.isnan(wrenches[:, 0]).all() and np.isfinite(wrenches[:, 1]).all()
+
+
+def _kept(step, felt):
+    def call(state, wrenches):
+        felt.append(wrenches)
+        return step(state, wrenches)
+
+    return call
+
+
 def test_it_goes_on_where_it_is_told_to(robot, walking):
     """Fed with the same measurements, another synchronizer soon says what the first one says."""
     e, state, snapshot = walking

@@ -51,6 +51,15 @@ def test_a_tilt_that_the_attitude_cannot_explain_is_a_slope(robot):
     assert np.arctan2(half[1], -half[2]) == pytest.approx(0.5 * np.arctan2(*ground.normal[[1, 2]]), rel=0.01)
 
 
+def test_a_slope_that_nobody_expects_is_one_all_the_same(robot):
+    """Floors are level to 3 mrad, the attitude is known to 10: an eleventh of 15 mrad is a slope, all of 5 degrees is."""
+    for tilt, real in ((0.015, 1 / 12.1), (np.radians(5.0), 1.0)):
+        ground, R = Ground(robot.model, robot.config), exp_so3([tilt, 0.0, 0.0])
+        ground.update(base(R), robot.joints.stand)
+        down = ground.gravity(base(R, tilt_variance=0.01**2), 0.003)
+        assert np.arctan2(down[1], -down[2]) == pytest.approx(real * np.arctan2(*ground.normal[[1, 2]]), rel=0.02)
+
+
 def test_it_averages_and_forgets(robot):
     ground = Ground(robot.model, robot.config, settling=1.0)
     for k in range(200):  # soles that roll to and fro

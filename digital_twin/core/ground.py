@@ -18,6 +18,7 @@ from digital_twin.core.robot_config import RobotConfig
 from digital_twin.core.rotation import exp_so3
 
 NS = 1_000_000_000
+STEEP = 3.0  # standard deviations of tilt, beyond which the ground slopes whatever is usual
 
 
 class Ground:
@@ -71,10 +72,12 @@ class Ground:
         """Which way is down in the ground's frame: a unit vector (3,).
 
         `slope` [rad]: standard deviation of the ground's slope. What the attitude's covariance explains of the tilt
-        between soles and odom is taken for an error of the attitude.
+        between soles and odom is taken for an error of the attitude; what both cannot explain is a slope all the same.
         """
         variance = 0.5 * float(base.covariance[3, 3] + base.covariance[4, 4])
-        share = slope**2 / max(slope**2 + variance, 1e-12)
+        total = max(slope**2 + variance, 1e-12)
+        steep = float(self.normal[0] ** 2 + self.normal[1] ** 2) > STEEP**2 * total
+        share = 1.0 if steep else slope**2 / total
         tilted = self.normal * [share, share, 1.0]
         n = tilted / np.linalg.norm(tilted)
         return np.array([n[0], n[1], -n[2]])

@@ -57,6 +57,7 @@ class Senses:
         self._q, self._v, self._n = r.qpos_index, r.dof_index, n
         first = [[int(m.sensor(f"foot/{f.name}/{q}").adr[0]) for q in FORCE] for f in model.robot.feet]
         self._forces = (np.array(first)[:, :, None] + np.arange(3)).reshape(len(first), 6)
+        self._numb = np.array([not f.wrench_topic for f in model.robot.feet])  # no sensor under that foot
         self._has_imu = bool(model.robot.imus)
         if self._has_imu:
             imu = model.robot.imus[0]
@@ -75,12 +76,13 @@ class Senses:
         rng, c, n = self._rng, self._c, self._n
         stamp = self._start + round(tick * self._period)
         wrenches = c.force * rng.standard_normal(self._forces.shape) - d.sensordata[self._forces]
+        wrenches[self._numb] = np.nan
         if tick == 0:  # which it was given
             if self._has_imu:
                 self._agree(m, d)
             return self.state, wrenches
-        for i, w in enumerate(wrenches):
-            self._sync.wrench(stamp, i, w[:3])
+        for i in np.flatnonzero(~self._numb).tolist():
+            self._sync.wrench(stamp, i, wrenches[i, :3])
         if self._has_imu:
             read = d.sensordata[self._imu] + self._bias + self._hiss * rng.standard_normal((2, 3))
             self._sync.imu(stamp, read[0], read[1])
