@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -48,20 +48,21 @@ class _Gate:
         with contextlib.suppress(OSError):
             os.nice(nice)
         around = terrain(world) if world else None
-        self._made_of = gait, config, around
+        self._made_of, self._why = (gait, config, around), ""
         robot = load_robot(description, robot_config)
         self._gate: TwinGate | None = TwinGate(robot.model, robot.config, robot.joints, *self._made_of)
 
     def __call__(self, task: _Try | _Model) -> Verdict | None:
         if isinstance(task, _Model):
             self._gate = None  # no command is tried by a model that is no longer in service
+            self._why = f"{task.where} cannot be simulated"
             robot = Robot(
                 task.description, RobotModel(task.description, task.config.base_frame), task.config, task.where
             )
             self._gate = TwinGate(robot.model, robot.config, robot.joints, *self._made_of)
             return None
         if self._gate is None:
-            raise TwinError("the model in service cannot be simulated")
+            raise TwinError(self._why)
         self._gate.stand_on(task.ground)
         return self._gate.try_velocity(task.state, task.velocity, task.snapshot)
 
@@ -73,7 +74,8 @@ class GateWorker:
         self, robot_description: str, robot_config: str, gait: Gait, config: GateConfig,
         now: Callable[[], tuple[VirtualState | None, object, Array]], world: str = "", nice: int = 5,
     ) -> None:  # fmt: skip
-        """now: the state to try from, the controller's snapshot and the ground's normal in odom (3,). world: name or path; empty: a level floor.
+        """now: the state to try from, the controller's snapshot and the ground's normal in odom (3,).
+        world: name or path; empty: a level floor.
         nice: how far the process yields.
         """
         single_threaded()
@@ -88,11 +90,20 @@ class GateWorker:
         state, snapshot, ground = self._now()
         if state is None:
             raise TwinError("nothing can be tried before the twin has a state")
-        self._pending = self._pool.submit(do_task, _Try(state, velocity, snapshot, ground))
+        self._pending = self._submit(_Try(state, velocity, snapshot, ground))
+
+    def _submit(self, task: _Try | _Model) -> Future[Verdict]:
+        """A process that has died answers that it has."""
+        try:
+            return self._pool.submit(do_task, task)
+        except BrokenExecutor as e:
+            broken: Future[Verdict] = Future()
+            broken.set_exception(e)
+            return broken
 
     def use(self, robot: Robot) -> None:
         """Another model of the robot is in service: what is tried from now on is tried by it."""
-        self._pool.submit(do_task, _Model(robot.description, robot.config, robot.where))
+        self._submit(_Model(robot.description, robot.config, robot.where))
 
     def done(self) -> Verdict | None:
         """The verdict, when there is one. A trial that fails is a verdict against the command."""

@@ -190,7 +190,10 @@ def test_it_follows_the_model_in_service_and_keeps_the_old_one_when_it_cannot(al
         announce(text, digest)
         r.until(lambda k=k: node.tally.rejected["twin/model/unusable"] == k + 1, "the refusal")
     assert node.controller.model.mass == robot.model.mass
-    announce(heavy(robot, 8.0))
+    for text in (heavy(robot, 8.0), heavy(robot, 8.0), "[" * 100_000):  # while the first is being made
+        before = node.tally.received["twin/model"]
+        announce(text)
+        r.until(lambda n=before: node.tally.received["twin/model"] > n, "the message")
     r.until(lambda: node.controller.model.mass == pytest.approx(robot.model.mass + 8.0), "the model")
     assert node.controller._m.stamp_ns == r.stamp, "it goes on with what it was doing"
     count = len(commands)

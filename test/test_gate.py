@@ -191,7 +191,7 @@ def test_the_process_takes_the_model_in_service(robot):
     assert gate(asked).passes
     with pytest.raises(ConfigError, match="two feet"):
         gate(_Model(heavy.description, dataclasses.replace(heavy.config, feet=[]), "footless"))
-    with pytest.raises(TwinError, match="cannot be simulated"):
+    with pytest.raises(TwinError, match="footless cannot be simulated"):
         gate(asked)
 
 
@@ -203,6 +203,16 @@ def test_a_process_of_its_own(robot):
         assert answer == (STOP, "the twin tries it first")
         worker._pending.result(timeout=60)
         assert t.ask((0.2, 0.0, 0.0), S) == ((0.2, 0.0, 0.0), "")
+        worker.use(robot)
+        t.forget()
+        assert t.ask((0.4, 0.0, 0.0), S).words == "the twin tries it first"
+        worker._pending.result(timeout=60)
+        (process,) = active_children()
+        process.kill()
+        t.ask((0.6, 0.0, 0.0), S)
+        while "could not be tried" not in t.ask((0.6, 0.0, 0.0), 2 * S).words:
+            process.join(0.05)
+        worker.use(robot)  # a process that has died is no reason to end the node
     finally:
         worker.close()
     assert not active_children(), "close waits for the end"

@@ -293,24 +293,28 @@ class BaseEstimator:
             (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None,
         )  # fmt: skip
 
-    def continue_from(self, base: BaseState, q: Array, gyro_bias: float, accel_bias: float) -> None:
-        """Begin in motion, with the base and the feet that stand as somebody knows them, and as surely; q: joints (n,).
+    def continue_from(self, base: BaseState, q: Array, qd: Array, gyro_bias: float, accel_bias: float) -> None:
+        """Begin in motion, with the base and the feet that stand as somebody knows them, and as surely.
 
-        gyro_bias, accel_bias: standard deviations of the IMU's biases [rad/s], [m/s²].
+        q, qd: joints [rad], [rad/s] (n,). gyro_bias, accel_bias: standard deviations of the IMU's biases [rad/s], [m/s²].
         """
         k, t = self._k, base.stamp_ns
-        self._q, self._located_ns, self._elsewhere = q, t, True
+        self._q, self._qd, self._located_ns, self._elsewhere = q, qd, t, True
         self._locate()
         to_imu, lever = self._kinematics.rotation[k], self._kinematics.position[k]
-        R, turn = base.rotation @ to_imu.T, to_imu @ base.angular_velocity
-        velocity = R @ (to_imu @ base.velocity - cross(turn, lever))
+        R, turn, moving = base.rotation @ to_imu.T, to_imu @ base.angular_velocity, to_imu @ base.velocity
+        if self._base_moves:
+            jp, jr = self._kinematics.jacobian(k)
+            turn, moving = turn - jr @ qd, moving - jp @ qd
+        velocity = R @ (moving - cross(turn, lever))
         tilt = math.sqrt(max(base.covariance[3, 3], base.covariance[4, 4], LEAST_TILT**2))
         speed = math.sqrt(max(*np.diag(base.twist_covariance)[:3], LEAST_SPEED**2))
         ekf = self._ekf.start(R, velocity, base.position - R @ lever, tilt, speed, gyro_bias, accel_bias)
         ekf = self._ekf.agree(ekf)
         since = tuple(t if stands else -1 for stands in base.contacts)
         self._pending = ContactState((0.0,) * k, (-1,) * k, base.contacts, since)
-        self.state = self._new_state(ekf, t, turn, GRAVITY * R[2], t)._replace(leg_noise=WALKING)
+        heard = t if self._has_imu else NEVER
+        self.state = self._new_state(ekf, t, turn, GRAVITY * R[2], heard)._replace(leg_noise=WALKING)
 
     def _settle(self, s: FilterState, q: Array) -> FilterState:
         """A robot that has not moved since the start rests, and its legs are calm: to be told at once, not found out."""

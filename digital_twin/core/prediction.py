@@ -115,7 +115,7 @@ class Prediction:
         """Height of the lowest sole in odom [m]."""
         if not self._soles.frames:
             return 0.0
-        self._soles.update(s.q)
+        self._soles.update(s.q - self._contact.joints.zero_error)
         return float((s.base.position + self._soles.position @ s.base.rotation.T)[:, 2].min())
 
 

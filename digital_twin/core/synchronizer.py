@@ -99,10 +99,11 @@ class Synchronizer:
         read: what is known of their errors is for the kinematics, and for torques.
         """
         self._replay.settle()
-        base, zero = self._base, self._zero
+        base, moved = self._base, not np.array_equal(self._zero, joints.zero_error)
         self._set_model(model, robot, joints)
-        self._base.take_over(base, not np.array_equal(zero, joints.zero_error))
-        self._replay.clear()
+        self._base.take_over(base, moved)
+        if moved:
+            self._replay.clear()  # feet of the past stand elsewhere
 
     def continue_from(self, state: VirtualState, gyro_bias: float, accel_bias: float) -> None:
         """Begin in motion, where a state of another one says, as sure as that one was of attitude and velocity.
@@ -112,7 +113,7 @@ class Synchronizer:
         self._restart()
         for before in (BEFORE, 0):  # a joint's speed is known from two readings
             self._filter.update(state.stamp_ns - before, state.q - before / NS * state.qd, state.qd)
-        self._base.continue_from(state.base, state.q - self._zero, gyro_bias, accel_bias)
+        self._base.continue_from(state.base, state.q - self._zero, state.qd, gyro_bias, accel_bias)
         self._replay.clear()
 
     @property

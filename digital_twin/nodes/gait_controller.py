@@ -87,8 +87,11 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         return robot, GaitController(robot.model, robot.config, robot.joints, self._gait)
 
     def _use(self, made: tuple[Robot, GaitController]) -> None:
-        """In mid-step, too: only what the robot weighs and how it rubs is another."""
+        """Another model is in service. In mid-step, too: what the controller remembers is of no model."""
         robot, controller = made
+        ground = Ground(robot.model, robot.config)
+        ground.normal = self._ground.normal
+        self._ground = ground
         controller.restore(self.controller.snapshot())
         self.controller = controller
         if self._worker is not None and self._gate is not None:

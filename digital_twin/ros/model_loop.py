@@ -33,7 +33,6 @@ class ModelLoop:
         self._settings = s
         self.keeper = None if offline else ModelKeeper(robot, s.models)
         self._models = ModelFollower(node, robot, self._make, self._use)
-        self._begun = True  # with this model the monitor has begun; none was announced yet
         self._suspect: tuple[str, str] = "", ""
         self._suspected_ns = self._tried_ns = self._used_ns = 0
         self._reviewed = True
@@ -55,9 +54,6 @@ class ModelLoop:
         return self._monitor.prepare(robot.model, robot.config, robot.joints)
 
     def _use(self, new: NextModel) -> None:
-        first, self._begun = self._begun, False
-        if first and self._monitor.has(new):
-            return
         self._monitor.use(new)
         self._used_ns, self._reviewed = self._node.now_ns(), False
         self._suspect = "", ""

@@ -37,7 +37,6 @@ PIECE = 10  # blocks whose residuals are computed anew in one go
 CAUTION = 2.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
 SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
-PARAMETERS = ("body_mass", "body_ipos", "body_inertia", "dof_frictionloss", "dof_damping")
 FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
 BEHIND = 0.25  # [s] of backlog, beyond which blocks are let go until it has caught up
@@ -110,14 +109,6 @@ class Monitor:
         """Another model of the same robot, made ready; takes a while, and may be done in a thread."""
         forecaster = self.lookahead.make(model, robot, joints) if self.lookahead is not None else None
         return NextModel(model, joints, Residuals(model, robot, joints), forecaster)
-
-    def has(self, new: NextModel) -> bool:
-        """Whether that model is the one that it has."""
-        old, joints = self.model.mj, self._joints
-        return all(np.array_equal(getattr(old, key), getattr(new.model.mj, key)) for key in PARAMETERS) and all(
-            np.array_equal(getattr(joints, key), getattr(new.joints, key))
-            for key in ("kp", "kd", "armature", "zero_error")
-        )
 
     def use(self, new: NextModel) -> None:
         """A model is in service. Where it says something new of a joint, that replaces what was learned of it; what was

@@ -128,10 +128,11 @@ class TwinGate:
         mujoco.mj_setState(m, d, start, STATE)
         d.qacc_warmstart[:] = 0.0
         ctrl = d.ctrl.reshape(-1, 3)
-        ctrl[:] = np.column_stack([state.q, state.qd, np.nan_to_num(state.effort)])
+        q = state.q - self._ensemble.model.joints.zero_error
+        ctrl[:] = np.column_stack([q, state.qd, np.nan_to_num(state.effort)])
         senses = Senses(c, i, self._ensemble.model, self._parts[0], state)
         bridge = CommandGate(self._parts[0], CommandGateConfig())
-        bridge.measured(self._joints, state.q)
+        bridge.measured(self._joints, q)
         waiting: deque[GaitCommand | None] = deque([None] * self._late)
         for k in range(round(c.horizon * c.rate)):
             mujoco.mj_forward(m, d)

@@ -7,6 +7,7 @@ times what it is in a calm walk. That is part of why they fail.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -47,12 +48,13 @@ class Senses:
     def __init__(self, c: GateConfig, number: int, model: ForecastModel, twin: RobotModel, state: VirtualState) -> None:
         """`twin`: the model that the synchronizer has of the robot. `state`: where it begins, as the twin has it."""
         self._rng = rng = np.random.default_rng([c.seed, 7, number])
-        self._c, self._period, self._start, self.state = c, NS / c.rate, state.stamp_ns, state
+        self._c, self._period, self._start, n = c, NS / c.rate, state.stamp_ns, len(state.q)
+        offset = c.encoder * rng.standard_normal(n)
+        self._zeros = model.joints.zero_error + offset
+        self.state = replace(state, q=state.q + offset)  # the member is where the twin has its robot, and reads this
         self._sync = Synchronizer(twin, model.robot, SynchronizerConfig())
-        self._sync.continue_from(state, c.gyro_bias, c.accel_bias)
-        n = len(state.q)
+        self._sync.continue_from(self.state, c.gyro_bias, c.accel_bias)
         m, r = model.mj, model.model
-        self._zeros = model.joints.zero_error + c.encoder * rng.standard_normal(n)
         self._encoder = model.joints.encoder_noise
         self._q, self._v, self._n = r.qpos_index, r.dof_index, n
         first = [[int(m.sensor(f"foot/{f.name}/{q}").adr[0]) for q in FORCE] for f in model.robot.feet]

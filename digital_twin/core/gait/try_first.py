@@ -73,7 +73,7 @@ class TryFirst:
         return Answer(self._allowed, "the twin tries it first")
 
     def forget(self) -> None:
-        """Another model is in service: what was tried is tried again when asked for anew."""
+        """Another model is in service: what was tried is tried again when asked for anew. What is walked now goes on."""
         self._known.clear()
         self._outdated = self._trying is not None
 

@@ -98,7 +98,7 @@ class Lidar:
     def _stand(self, scene: TwinScene) -> None:
         see_self = self.profile.see_self
         self._mj, self._model = scene.mj if see_self else scene.surroundings, scene.model
-        self._data = mujoco.MjData(self._mj)
+        self._data, self._zero = mujoco.MjData(self._mj), scene.zero_error
         mujoco.mj_kinematics(self._mj, self._data)
         self._base = int(scene.mj.site(scene.model.base_frame).id)
         # The housing does not see itself.
@@ -201,7 +201,9 @@ class Lidar:
         at = self._powers[middle * self.directions.shape[1]]
         if self.profile.see_self:
             (p,) = poses_at(sweep.track, sweep.t + self._span * self._moments[middle : middle + 1])
-            place_root(self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q)
+            place_root(
+                self._mj, self._data, self._model, self._base, p.base_position, p.base_rotation, p.q - self._zero
+            )
         mujoco.mj_multiRay(
             self._mj, self._data, at @ part.places, v.reshape(-1), self._groups, 1, self._body, room.geom[rows],
             room.distance[rows], room.normal[rows].reshape(-1), len(v), self.profile.range_max + REACH,

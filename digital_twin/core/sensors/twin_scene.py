@@ -26,7 +26,7 @@ class TwinScene:
 
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints, world: World | None) -> None:
         spec = SceneBuilder(model, robot, joints).build(world, 0.001, 0.0)
-        self.model, self.robot, self._world = model, robot, world
+        self.model, self.robot, self._world, self.zero_error = model, robot, world, joints.zero_error
         self.mj = compile_spec(spec, model.description.source)
         self.data = mujoco.MjData(self.mj)
         self._dynamics = InverseDynamics(model, [f.frame for f in robot.feet], joints.armature)
@@ -47,7 +47,7 @@ class TwinScene:
     def place(self, m: Motion, *, forces: bool = True) -> None:
         """Put the robot where it is, moving as it moves, with what its feet must carry for it unless nobody asks."""
         mj, d, v0 = self.mj, self.data, self._v0
-        place_root(mj, d, self.model, self._base, m.position, m.rotation, m.q)
+        place_root(mj, d, self.model, self._base, m.position, m.rotation, m.q - self.zero_error)
         # The free joint is the root link's: velocity along the world's axes, rate of turn along its own.
         r = d.qpos[self._q0 : self._q0 + 3] - m.position
         R = d.xmat[self._body].reshape(3, 3)
@@ -74,7 +74,9 @@ class TwinScene:
             m.stamp_ns, m.position, m.rotation, m.rotation.T @ m.velocity, m.rotation.T @ m.turn, _NO_COVARIANCE,
             _NO_COVARIANCE, tuple((share > 0.0).tolist()), True,
         )  # fmt: skip
-        _, self._on_feet = self._dynamics.solve(base, m.acceleration, m.q, m.qd, m.qdd, share, m.turn_rate)
+        _, self._on_feet = self._dynamics.solve(
+            base, m.acceleration, m.q - self.zero_error, m.qd, m.qdd, share, m.turn_rate
+        )
         d.xfrc_applied[:] = 0.0
         for site, wrench in zip(self._feet, self._on_feet, strict=True):
             body = self.mj.site_bodyid[site]
