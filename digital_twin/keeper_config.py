@@ -15,5 +15,5 @@ class KeeperConfig(UpdateConfig):
 
     store: str = param(MODELS, "folder of the versions of models, one inside for each robot")
     automatic: bool = param(True, "a model that has proved better goes into service; false: after ~/approve")
-    nice: int = param(10, "how far the process that identifies yields to others", low=0, high=19)
+    nice: int = param(5, "how far the process that identifies yields to others", low=0, high=19)
     longest: float = param(120.0, "that an identification may take", unit="s", low=1, high=3600)

@@ -59,6 +59,9 @@ class Twin:
                 self.rehearsal.run(RENEWAL)
                 thread.join(60.0)
 
+    def alarming(self):
+        return any(a.any() for a in self.monitor.alarms().values())
+
     def payload(self):
         """What the model in service says hangs at a hand [kg]."""
         file = self.announced[-1][1]["file"]
@@ -90,5 +93,24 @@ def test_a_payload_comes_into_the_model_and_goes(twin):
         assert mass == pytest.approx(kg, abs=0.2) and set(where) <= {"l_gripper", "l_wrist"}
         twin.run(2.0)
         assert twin.loop.service.endswith(twin.announced[-1][1]["version"][:12])
+        count = len(twin.announced)
+        twin.run(10.0, twin.alarming)
+        assert not twin.alarming(), [b.worst() for b in twin.monitor.banks.values()]
+        assert len(twin.announced) == count, "all is well"
     assert not [w for w in twin.said if w[1] == "error"]
     assert math.isfinite(twin.t)
+
+
+def test_a_model_is_renewed_from_what_came_after_the_change_not_from_all_the_alarm(twin, monkeypatch):
+    """A gyro's bias is nothing that a model follows: its alarm stands, and then a load comes."""
+    asked = []
+    ask = twin.loop.keeper.ask
+    monkeypatch.setattr(twin.loop.keeper, "ask", lambda window, *a: asked.append(window.duration) or ask(window, *a))
+    twin.run(60.0, lambda: twin.monitor.phase == "watching")
+    twin.rehearsal.faults.add(parse_fault("imu_bias gyro 0.02 0 0"))
+    twin.run(10.0)
+    assert twin.monitor.hypotheses[0].kind == "gyro bias" and not asked
+    start = twin.t
+    twin.rehearsal.faults.add(parse_fault("payload l_gripper 2"))
+    twin.run(10.0, lambda: asked)
+    assert asked and asked[0] <= twin.t - start, "nothing of the time before the load"

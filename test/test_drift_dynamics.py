@@ -125,3 +125,33 @@ def test_in_the_air_nothing_is_said_of_the_feet(exact, dynamics):
 def test_legs_carry_the_feet_and_arms_do_not(robot, dynamics):
     carried = {name for name, c in zip(robot.model.joint_names, dynamics.carries, strict=True) if c}
     assert {"l_knee", "r_ankle_roll"} <= carried and not carried & {"l_elbow", "neck_yaw", "waist_yaw"}
+
+
+def test_couplings_are_what_accelerations_cost(robot, dynamics):
+    """Columns of the mass matrix, rotors included, by differences of the balance; the root link's are an IMU's readings."""
+    n, still = robot.model.n, np.zeros(robot.model.n)
+    quiet = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros((2, 6)), BOTH
+
+    def rows(qdd=still, accel=quiet[1], turn_rate=quiet[2]):
+        said = dynamics.balance(robot.joints.stand, still, qdd, quiet[0], accel, turn_rate, *quiet[3:])
+        return np.concatenate([said.needed, -said.base])
+
+    M = dynamics.couplings(robot.joints.stand)
+    nothing = rows()
+    for i, unit in enumerate(np.eye(n)):
+        assert M[:, i] == pytest.approx(rows(qdd=unit) - nothing, abs=1e-9), robot.model.joint_names[i]
+    assert pytest.approx(M.T, abs=1e-12) == M
+    imu = robot.model.kinematics([robot.config.imus[0].frame])
+    imu.update(robot.joints.stand)
+    for i, unit in enumerate(np.eye(3)):
+        assert M[:, n + i] == pytest.approx(rows(accel=imu.rotation[0].T @ unit) - nothing, abs=1e-9)
+
+
+def test_what_a_joint_carries_is_what_hangs_below_it(robot, dynamics):
+    carried = dict(zip(robot.model.joint_names, dynamics.carried(), strict=True))
+    assert carried["l_wrist_pitch"] < carried["l_elbow"] < carried["l_shoulder_pitch"] < carried["waist_yaw"]
+    assert carried["waist_yaw"] < dynamics.mass and carried["l_ankle_roll"] == 0.0, "feet count for nothing"
+    arm = carried["l_elbow"]
+    dynamics.set_masses(2.0 * dynamics.masses)
+    assert dynamics.carried()[robot.model.joint_index["l_elbow"]] == pytest.approx(2.0 * arm)
+    dynamics.set_masses(0.5 * dynamics.masses)

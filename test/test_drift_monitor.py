@@ -2,21 +2,26 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from digital_twin.core.drift.channels import Channels
 from digital_twin.core.drift.config import DriftConfig
+from digital_twin.core.drift.model_version import nominal
 from digital_twin.core.drift.monitor import Monitor
+from digital_twin.core.drift.parameters import Changes, Payload
 from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
 from digital_twin.core.drift.verdict import Judge
 from digital_twin.core.faults import parse_fault
 from digital_twin.core.script import load_script
 from digital_twin.paths import find
+from digital_twin.robots import with_version
 
 
 def begin(robot, calibration=10.0):
-    config = DriftConfig(calibration=calibration, forecast_rate=0.0)
+    config = DriftConfig(calibration=calibration, forecast_rate=20.0)
     monitor = Monitor(robot.model, robot.config, robot.joints, config)
     script = load_script(find("humanoid.yaml", "config/scripts"))
     motion = squats_and_sways(script, robot.model, robot.joints.stand, 1, sway=0.5)
@@ -37,6 +42,62 @@ def learned(robot):
 def ready(learned):
     """The same for each test: copies."""
     return copy.deepcopy(learned, {id(learned[1].motion): learned[1].motion})
+
+
+def carrying(robot, kg, com=(0.0, 0.0, 0.0)):
+    """The robot with something in its left hand."""
+    changes = Changes(payloads={"l_gripper": Payload(kg, com)} if kg else {})
+    return with_version(robot, replace(nominal(robot.description), changes=changes))
+
+
+def test_a_model_with_a_load_expects_what_the_load_does_to_noise(robot, ready):
+    """Accelerations are known as badly as before, and make more torque now; and where a load hangs is known to millimetres."""
+    monitor, rehearsal = ready
+    body = monitor.banks["body"]
+    elbow = monitor.residuals.parts["torque"].start + robot.model.joint_index["l_elbow"]
+    variance = body.bank.nominal.variance.copy()
+    rehearsal.faults.add(parse_fault("payload l_gripper 1"))
+    rehearsal.run(1.0)
+    assert body.alarm.any()
+    with_load = carrying(robot, 1.0, (0.002, 0.0, -0.003))
+    monitor.use(monitor.prepare(with_load.model, with_load.config, with_load.joints))
+    concerned = body.bank.nominal.variance[:, 0] > 1.2 * variance[:, 0]
+    assert body.bank.nominal.variance[elbow, 0] > 2.0 * variance[elbow, 0] and concerned.sum() < 12
+    scores = []
+    for _ in range(500):
+        rehearsal.run(0.01)
+        scores.append(body.bank.scores[elbow])
+        assert not body.alarm[concerned].any(), body.worst()
+    assert 0.5 < np.nanmean(np.square(scores)) < 1.5, "not too much noise expected, and not too little"
+    rehearsal.faults.clear()
+    start = rehearsal.time
+    while not body.alarm[concerned].any():
+        rehearsal.run(0.02)
+        assert rehearsal.time - start <= 1.0
+    without = carrying(robot, 0.0)
+    monitor.use(monitor.prepare(without.model, without.config, without.joints))
+    assert body.bank.nominal.variance == pytest.approx(variance, rel=1e-9), "there and back"
+
+
+def test_forecasts_of_another_model_are_learned_anew_and_not_from_a_robot_that_changes(robot, ready, monkeypatch):
+    monitor, rehearsal = ready
+    changed = False
+    alarm = property(lambda bank: np.full(len(bank.bank.names), changed))
+    monkeypatch.setattr(Channels, "alarm", alarm)
+    forecast = monitor.banks["forecast"]
+    assert forecast.bank.nominal is not None
+    heavier = carrying(robot, 0.05)
+    monitor.use(monitor.prepare(heavier.model, heavier.config, heavier.joints))
+    assert forecast.bank.nominal is None and forecast.detectors is None
+    rehearsal.run(8.0)
+    changed = True
+    rehearsal.run(1.0)
+    changed = False
+    rehearsal.run(8.0)
+    assert forecast.bank.nominal is None, "it began anew when all was well again"
+    rehearsal.run(4.0)
+    assert forecast.bank.nominal is not None and forecast.detectors is not None
+    assert monitor.banks["body"].detectors is not None, "the others went on"
 
 
 def test_nothing_is_said_while_nothing_changes(ready):

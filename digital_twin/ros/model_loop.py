@@ -21,6 +21,7 @@ from digital_twin.ros.qos import INTERNAL, LATCHED
 NS = 1_000_000_000
 RENEWABLE = ("payload", "friction", "motor", "encoder", "delay")  # kinds that a model can follow
 PATIENCE = 4 * NS  # [ns] between two attempts
+BEFORE = NS // 2  # [ns] by which a change is older than its first explanation
 LONGEST = 60.0  # [s] of the past that a model is renewed from
 
 
@@ -35,6 +36,7 @@ class ModelLoop:
         self._models = ModelFollower(node, robot, self._make, self._use)
         self._suspect: tuple[str, str] = "", ""
         self._suspected_ns = self._tried_ns = self._used_ns = 0
+        self._kind_since_ns = 0  # when what explains the change became of this kind, by the monitor's stamps
         self._reviewed = True
         self._gap_ns = 0
         self._said_gap = ""
@@ -84,6 +86,8 @@ class ModelLoop:
         found = self._monitor.hypotheses
         h = found[0] if found and found[0].kind in RENEWABLE else None
         suspect = ("", "") if h is None else (h.kind, h.target)
+        if suspect[0] != self._suspect[0]:
+            self._kind_since_ns = self._monitor.now_ns - BEFORE
         if suspect != self._suspect:
             self._suspect, self._suspected_ns = suspect, now_ns
 
@@ -91,7 +95,8 @@ class ModelLoop:
         m, since = self._monitor, self._monitor.since_ns
         if not self._suspect[0] or since is None or now_ns - self._tried_ns < PATIENCE:
             return
-        age = (m.now_ns - since) / NS
+        # An alarm may be older than this change: what was before it is of another robot.
+        age = (m.now_ns - max(since, self._kind_since_ns)) / NS
         if age < self._settings.renew_after or now_ns - self._suspected_ns < NS // 2:
             return
         window = m.sampler.window(min(age, LONGEST))

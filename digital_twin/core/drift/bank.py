@@ -6,7 +6,6 @@ autocorrelated. All three are learned while the robot is healthy, channel by cha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -121,7 +120,7 @@ class Bank:
         yield
         for i, name in enumerate(self.names):
             why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
-            out.allowance[i] = np.maximum(out.allowance[i], self._wander(out, i))
+            out.allowance[i] = np.maximum(out.allowance[i], _shift(out, self.slack)[i])
             if why:
                 out.why[name] = why
             out.good[i] = not why
@@ -151,10 +150,9 @@ class Bank:
         shrunk = np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0)
         return np.asarray(np.clip(shrunk, -CLIP, CLIP))
 
-    def _wander(self, n: Nominal, i: int) -> float:
-        """What a lasting change of channel i by `slack` shifts its scores by."""
-        sigma = max(math.sqrt(n.variance[i, 0]), 1e-12)
-        return max(float(self.slack[i] / sigma * (1.0 - n.weights[i].sum()) / n.scale[i]), 0.0)
+    def shift(self, change: Array) -> Array:
+        """By how much a lasting change of residuals (c,) shifts their scores (c,)."""
+        return np.zeros(self._c) if self.nominal is None else _shift(self.nominal, change)
 
     def whiten(self, signature: Array, sigma: Array) -> Array:
         """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
@@ -167,6 +165,11 @@ class Bank:
         for lag in range(1, ORDER + 1):
             out[lag:] -= m.weights[:, lag - 1] * u[:-lag]
         return np.asarray(out / m.scale)
+
+
+def _shift(n: Nominal, change: Array) -> Array:
+    sigma = np.sqrt(np.maximum(n.variance[:, 0], 1e-24))
+    return np.asarray(np.maximum(change / sigma * (1.0 - n.weights.sum(axis=1)) / n.scale, 0.0))
 
 
 def _fit_channel(

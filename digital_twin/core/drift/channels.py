@@ -35,6 +35,12 @@ class Channels:
         """A healthy sample of a bank without features."""
         self.bank.learn(stamp_ns, residual, self._plain, self._still)
 
+    def forget(self) -> None:
+        """What was learned, and alarms: to be learned anew."""
+        self.detectors = None
+        self.bank.forget()
+        self.recent.clear()
+
     def watch(self, hours: float, share: float) -> Iterator[None]:
         """Make detectors for what was learned, a little at a time."""
         nominal = self.bank.nominal

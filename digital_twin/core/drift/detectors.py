@@ -42,10 +42,14 @@ class Cusum:
         each = run_length * 2 * len(SHIFTS)
         self.thresholds = np.array([cusum_threshold(float(x), each) for x in k])
         self._h = self.thresholds[:, None, None]
-        self._k = k[:, None, None] + free[:, None, :]
+        self._k = self._learned_k = k[:, None, None] + free[:, None, :]
         self.sums = np.zeros((len(SHIFTS), 2, channels))
         self.since = np.zeros((len(SHIFTS), 2, channels), dtype=np.intp)
         self.cap = CAP
+
+    def allow(self, more: Array) -> None:
+        """Means may differ by so much more (c,) than the allowance."""
+        self._k = self._learned_k + more
 
     def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (shifts, 2, c) rose higher than those of
@@ -90,11 +94,15 @@ class Directed:
     """
 
     def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
-        self._allowance = np.zeros(channels) if allowance is None else allowance
+        self._allowance = self._learned = np.zeros(channels) if allowance is None else allowance
         self.threshold = np.full(channels, math.log(max(2.0 * run_length, 2.0)))
         self.sums = np.zeros((2, channels))
         self.since = np.zeros((2, channels), dtype=np.intp)
         self.cap = CAP
+
+    def allow(self, more: Array) -> None:
+        """Means may differ by so much more (c,) than the allowance."""
+        self._allowance = self._learned + more
 
     def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
@@ -137,7 +145,7 @@ class PageHinkley:
     ) -> None:
         """`run_length` in samples; `block` of them make a mean."""
         self._block, self._memory = block, memory
-        self._allowance = np.zeros(channels) if allowance is None else allowance
+        self._allowance = self._learned = np.zeros(channels) if allowance is None else allowance
         self._reference = 0.5
         # The mean of before is itself uncertain, by 1 / memory of a block's variance.
         self._inflate = np.sqrt(1.0 + 1.0 / memory)
@@ -148,6 +156,10 @@ class PageHinkley:
         self.mean = np.zeros(channels)
         self._blocks = 0
         self.sums = np.zeros((2, channels))
+
+    def allow(self, more: Array) -> None:
+        """Means may differ by so much more (c,) than the allowance."""
+        self._allowance = self._learned + more
 
     def add(self, scores: Array) -> None:
         """One row."""
@@ -257,6 +269,12 @@ class Detectors:
         if fresh.any():
             self._classify(fresh)
         self.alarm = (level >= 1.0) | (self.alarm & (level > HYSTERESIS))
+
+    def allow(self, more: Array) -> None:
+        """Means may differ from zero by so much more (c,) than what was learned, without any change."""
+        self.cusum.allow(more)
+        self.creep.allow(more)
+        self.directed.allow(more)
 
     def rehearse(self, scores: Array, effects: Array) -> Iterator[None]:
         """Run over healthy scores (t, c) and the effects looked for, a little at a time, and heed how high sums rise."""

@@ -158,6 +158,32 @@ class BodyDynamics:
         """Of all that the soles feel [kg]."""
         return float(self._mj.body_mass.sum())
 
+    def couplings(self, q: Array) -> Array:
+        """How torques (n rows) and what the base lacks (6 rows) depend on accelerations of joints (n columns), and of the
+        root link, linear and angular (6 columns): the mass matrix at a posture (n,), the root link level."""
+        m, d, v0 = self._mj, self._data, self._v0
+        dofs = np.arange(m.nv)[self.model.dof_index]
+        d.qpos[self._q0 : self._q0 + 7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+        self.model.write_joints(d.qpos, q)
+        mujoco.mj_kinematics(m, d)
+        mujoco.mj_comPos(m, d)
+        mujoco.mj_crb(m, d)
+        full = np.zeros((m.nv, m.nv))
+        mujoco.mj_fullM(m, d, full)
+        order = np.concatenate([dofs, np.arange(v0, v0 + 6)])
+        full = full[np.ix_(order, order)]
+        n = len(dofs)
+        full[np.arange(n), np.arange(n)] += self.armature - m.dof_armature[dofs]
+        return np.asarray(full)
+
+    def carried(self) -> Array:
+        """Mass that hangs on each joint [kg] (n,)."""
+        m = self._mj
+        below = m.body_mass.copy()
+        for body in range(m.nbody - 1, 0, -1):
+            below[m.body_parentid[body]] += below[body]
+        return np.asarray(below[m.dof_bodyid[self.model.dof_index]])
+
     def in_imu(self, vector: Array) -> Array:
         """A vector along the root link's axes in those of the IMU, as it was in the last sample (3,)."""
         return np.asarray(self._data.site_xmat[self._imu].reshape(3, 3).T @ vector)
