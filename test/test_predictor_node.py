@@ -222,6 +222,30 @@ def test_another_model_is_taken_and_one_that_cannot_be_is_not(predictor, tmp_pat
     predictor.until(lambda: not about[-1].data.endswith(old), "the new model", action=lambda: stand(predictor))
 
 
+def test_the_first_forecast_of_another_model_is_from_the_state_of_now():
+    """Not from the state before it was made: commands since then may be forgotten already."""
+    with rig(PhysicsPredictor, rate=100.0, ensemble_rate=0.0, horizon=0.3, yields=False) as r:
+        for kind, topic in ((JointTrajectory, TRAJECTORY), (String, "virtual/prediction/about")):
+            r.listen(kind, topic)
+        forecasts(r, 3)
+        worker, ready = r.nodes[0]._worker, []
+
+        def slow(robot):
+            end = time.monotonic() + 0.7
+            while time.monotonic() < end:
+                time.sleep(0.01)
+            ready.append(time.time())
+            return worker.prediction
+
+        worker.build = slow
+        worker.use(ROBOT)
+        r.until(lambda: ready, "the model", action=lambda: stand(r))
+        seen = len(r.messages[TRAJECTORY])
+        r.until(lambda: len(r.messages[TRAJECTORY]) > seen + 3, "forecasts", action=lambda: stand(r))
+        stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for m in r.messages[TRAJECTORY][seen:]]
+        assert min(stamps) > ready[0] - 0.3
+
+
 def test_a_fall_ahead_is_announced(predictor):
     predictor.listen(DiagnosticArray, WARNINGS)
 

@@ -123,10 +123,12 @@ class ForecastWorker:
                     continue
                 if self._ended:
                     return
-                state, asked, self._asked = self.state, self._asked, []
                 robot, self._next_model = self._next_model, None
+                if robot is None:
+                    state, asked, self._asked = self.state, self._asked, []
             if robot is not None:
-                self._change_model(robot)
+                self._change_model(robot)  # takes a while: what is the state now is asked after it
+                continue
             for request in asked:
                 self._answer(state, *request)
             if not due or state is None:
