@@ -16,9 +16,12 @@ import numpy as np
 from benchmark.estimation_runs import progress
 from benchmark.prediction_data import Rehearsal, sways_and_squats
 from benchmark.table import Row, main
+from digital_twin.core.arrays import Array
 from digital_twin.core.drift.holdout import Trials
 from digital_twin.core.drift.identification import identify
+from digital_twin.core.drift.inertia import phi_of_body
 from digital_twin.core.drift.model_version import ModelVersion, nominal
+from digital_twin.core.drift.parameters import Changes, JointChange, body_change
 from digital_twin.core.drift.trial import Motion, Trial
 from digital_twin.core.drift.update import candidate, propose
 from digital_twin.core.drift.update_config import HoldoutConfig, UpdateConfig
@@ -72,16 +75,33 @@ def coverage(robot: Robot, seed: int, w: Window, found: dict[str, list[float]]) 
         found["intervals that hold"].append(float(e.interval[0] <= true <= e.interval[1]))
 
 
+def truth(robot: Robot, seed: int, zeros: Array) -> ModelVersion:
+    """The version that a flawless identification would find; `zeros` [rad] (n,) of the encoders."""
+    real = build_plant(robot.model, robot.config, robot.joints, PlantConfig(seed=seed), None)
+    alike = build_plant(robot.model, robot.config, robot.joints, PlantConfig(seed=seed, strength_spread=0.0), None)
+    strength = real.actuator_biasprm[:, 1] / alike.actuator_biasprm[:, 1]
+    names = [robot.model.mj.body(i).name for i in range(1, robot.model.mj.nbody)]
+    bodies = {name: body_change(phi_of_body(real, real.body(name).id)) for name in names}
+    joints = {}
+    for k, name in enumerate(robot.model.joint_names):
+        d = real.joint(name).dofadr[0]
+        passive = (float(x[d]) for x in (real.dof_damping, real.dof_frictionloss, real.dof_armature))
+        joints[name] = JointChange(*passive, float(strength[k]), float(zeros[k]))
+    changes = Changes(bodies, joints, delay=PlantConfig().motor_delay)
+    return replace(nominal(robot.description), reason="the truth", changes=changes)
+
+
 def forecast_errors(robot: Robot, version: ModelVersion, seed: int, found: dict[str, list[float]]) -> None:
-    """Errors 200 ms ahead with the model as brought and with the new one, on the same states."""
+    """Errors 200 ms ahead with the model as brought, with the new one, and with the true one, on the same states."""
     config = ForecastConfig(horizon=0.22)
-    models = {"before": robot, "after": with_version(robot, version)}
+    rehearsal = Rehearsal(robot, seed, sways_and_squats(robot, seed + 1000))
+    true = truth(robot, seed, rehearsal.instruments.encoder_offset)
+    models = {"before": robot, "after": with_version(robot, version), "true": with_version(robot, true)}
     predictions = {
         k: Prediction(r.model, r.config, r.joints, config, EnsembleConfig(), ForesightConfig())
         for k, r in models.items()
     }
     books = {k: SkillBook(robot.model.n) for k in models}
-    rehearsal = Rehearsal(robot, seed, sways_and_squats(robot, seed + 1000))
     for i, tick in enumerate(rehearsal.run(PROOF)):
         s = tick.state
         for k, book in books.items():
@@ -163,9 +183,12 @@ def rows(found: dict[str, list[float]]) -> list[Row]:
     out = []
     for group in GROUPS:
         unit = "mm" if group == "position" else "mrad"
-        after, before = (1e3 * rms(f"{group} {k}") for k in ("after", "before"))
+        after, before, true = (1e3 * rms(f"{group} {k}") for k in ("after", "before", "true"))
         limit = 0.5 if group == "joints" else None
         out.append(Row(f"{group}, 200 ms ahead, RMSE after a calibration", after, unit, limit, before, "before it"))
+        out.append(
+            Row(f"{group}, 200 ms ahead, RMSE with the robot's own parameters", true, unit, None, before, "before it")
+        )
     errors = 100.0 * np.array(found["payload error"])
     return [
         *out,

@@ -44,7 +44,7 @@ class Rehearsal:
     def __init__(self, robot: Robot, seed: int, motion: Motion, announce: bool = True) -> None:
         self.robot, self.motion, self._announce = robot, motion, announce
         self.plant = Plant(robot.description, robot.config, PlantConfig(seed=seed))
-        self._instruments = Instruments(self.plant, InstrumentConfig(), float(RATE))
+        self.instruments = Instruments(self.plant, InstrumentConfig(), float(RATE))
         config = SynchronizerConfig(estimate_effort=False)
         self._sync = Synchronizer(robot.model, robot.config, config, robot.where)
         self._turn = imu_rotation(robot.config.imus[0]).T
@@ -76,7 +76,7 @@ class Rehearsal:
             self.plan.trajectory(now, times, np.array([p[0] for p in points]), np.array([p[1] for p in points]))
 
     def _sense(self) -> State | None:
-        stamp, s, i = self.plant.time_ns, self._sync, self._instruments
+        stamp, s, i = self.plant.time_ns, self._sync, self.instruments
         for k, foot in enumerate(self.robot.config.feet):
             s.wrench(stamp, k, np.array(i.wrench(foot.name)[0]))
         s.imu(stamp, *(x @ self._turn for x in i.imu(0)))
