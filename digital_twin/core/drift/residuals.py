@@ -26,7 +26,8 @@ FEATURES = 3
 JITTER = 1e-3  # [s]
 TICK = 5e-3  # [s] by which commands may come to act later or sooner: two clocks that tick side by side wander past each other
 STICK = 0.05  # [rad/s]; slower joints may stick
-MOVING, LATEST = 40.0, 0.03  # [N m/s] of a servo whose set point moves; [s]
+MOVING, STILL, LATEST = 40.0, 4.0, 0.03  # [N m/s] of a servo whose set point moves, or does not; [s]
+FOLLOW = 0.05  # share of a sample in what is missing while it does not
 SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
 USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
 FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
@@ -66,6 +67,7 @@ class Residuals:
         self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
         self.usual[self.parts["torque"], 1] = USUAL_FRICTION
         self._sole: tuple[int, Array] | None = None
+        self._missing = np.full(n, np.nan)  # torque [N m] beside the servos' law while their set points stand still
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:
         """Residuals (c,), features of their mean (c, 3), and what their spread grows with (c,); blocks in order.
@@ -78,7 +80,7 @@ class Residuals:
         F[:, 0] = 1.0
         law = self.law(b)
         rate = self.joints.kp * b.command_rate
-        late = self._lateness(b.effort - law, rate)
+        late = self._lateness(b.effort - law, np.nan_to_num(rate))
         r[p["timing"]] = late
         # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
         r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * (0.0 if np.isnan(late) else late)
@@ -111,14 +113,18 @@ class Residuals:
         self._sole = b.stamp_ns, last[1] + change
         return np.asarray(change / dt)
 
-    @staticmethod
-    def _lateness(error: Array, rate: Array) -> float:
+    def _lateness(self, error: Array, rate: Array) -> float:
         """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
-        do. One drive that is at fault does not change a median."""
-        moving = np.abs(np.nan_to_num(rate)) > MOVING
-        if moving.sum() < 3:
-            return float("nan")
-        return float(np.clip(np.median(-error[moving] / rate[moving]), -LATEST, LATEST))
+        do. One drive that is at fault does not change a median, and what was missing before it moved is not counted."""
+        still = (np.abs(rate) < STILL) & np.isfinite(error)
+        known = np.isfinite(self._missing)
+        follow = np.where(known, self._missing + FOLLOW * (error - self._missing), error)
+        moving = (np.abs(rate) > MOVING) & known & np.isfinite(error)
+        late = float("nan")
+        if moving.sum() >= 3:
+            late = float(np.clip(np.median((self._missing - error)[moving] / rate[moving]), -LATEST, LATEST))
+        self._missing = np.where(still, follow, self._missing)
+        return late
 
     def law(self, b: Block) -> Array:
         """Torques that the servos should give [N m] (n,)."""
