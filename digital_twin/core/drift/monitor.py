@@ -6,7 +6,6 @@ arguments: no clock is read here. Long work (learning, attribution) is done a li
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift import pose_check, scan_check
 from digital_twin.core.drift.attribution import Attribution, Evidence
-from digital_twin.core.drift.bank import Nominal
 from digital_twin.core.drift.channels import Channels
 from digital_twin.core.drift.config import DriftConfig
-from digital_twin.core.drift.dynamics import GRAVITY
 from digital_twin.core.drift.hypotheses import Hypothesis
 from digital_twin.core.drift.identity import Differences
 from digital_twin.core.drift.lookahead import Lookahead
+from digital_twin.core.drift.other_model import Reference, Relearning, expect, reference
 from digital_twin.core.drift.pose_check import PoseCheck
 from digital_twin.core.drift.residuals import FEATURES, Residuals
 from digital_twin.core.drift.sample import Block, Sampler
@@ -44,9 +42,6 @@ FEW = 3  # joints of which a model says something new
 LEAP = 6.0  # standard deviations that a reading jumps
 BEHIND = 0.25  # [s] of backlog, beyond which blocks are let go until it has caught up
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
-SMOOTH = 11  # blocks whose mean is taken for the motion; what accelerations are beside it is noise
-CALMEST = 0.1  # share of a variance that stays when a model says that it is less
-PLACED = 0.005  # [m] to which it is known where what a robot carries is
 
 
 @dataclass(frozen=True)
@@ -97,11 +92,8 @@ class Monitor:
         self._work: Iterator[None] | None = None
         self._start_ns = 0
         self._range = (np.zeros(model.n), np.zeros(model.n), np.zeros(model.n))
-        self._shaking = np.zeros(model.n + 6)  # variances of the noise of accelerations: joints, root link
-        self._learned = np.zeros((0, 0)), np.zeros(0), np.zeros(0)  # couplings squared, carried masses, variances
-        self._share = 1.0  # of the false alarms, for each channel
-        self._anew: dict[str, int] = {}  # banks that are learned anew by themselves, since which stamp
-        self._later: Iterator[None] = iter(())  # what there is to do for them
+        self._learned: Reference | None = None
+        self._relearning = Relearning(self.banks, config.calibration, config.false_alarm)
         self._last_q: Array | None = None
         self.hypotheses: list[Hypothesis] = []
         self.since_ns: int | None = None
@@ -144,33 +136,12 @@ class Monitor:
             nominal.mean[parts["tracking"]][drives, 1] = 0.0
             nominal.mean[parts["tracking"]][drives | zeros, 0] = 0.0
             nominal.mean[parts["torque"]][passive, 1] = 0.0
-            self._expect(nominal)
+        if self._learned is not None:
+            expect(self._learned, self.residuals, self.banks["body"])
         self.banks["body"].bank.reset()
         self.reset()
         # Whether a load is known to a millimetre shows in forecasts, and where zeros are in the feet: other residuals.
-        self._learn_anew("forecast", *(["feet"] if zeros.any() else []))
-
-    def _expect(self, nominal: Nominal) -> None:
-        """Of another model than was learned from. Noise of accelerations comes out as that much more torque as there is more
-        to accelerate; and where a load hangs is known to some millimetres only."""
-        body, parts, n = self.banks["body"], self.residuals.parts, self.model.n
-        couplings, carried, variance = self._learned
-        dynamics = self.residuals.dynamics
-        more = (dynamics.couplings(self._joints.stand) ** 2 - couplings) @ self._shaking
-        changed = variance.copy()
-        changed[parts["torque"]] += more[:n]
-        changed[parts["balance"]] += more[n:]
-        nominal.variance[:, 0] = np.maximum(changed, CALMEST * variance)
-        slack = np.zeros(len(variance))
-        slack[parts["torque"]] = PLACED * GRAVITY * np.abs(dynamics.carried() - carried)
-        if body.detectors is not None:
-            body.detectors.allow(body.bank.shift(slack))
-
-    def _learn_anew(self, *names: str) -> None:
-        for name in names:
-            if name in self.banks:
-                self.banks[name].forget()
-                self._anew[name] = self.now_ns
+        self._relearning.begin(self.now_ns, ["forecast", "feet"] if zeros.any() else ["forecast"])
 
     # In
 
@@ -229,7 +200,7 @@ class Monitor:
 
     def _take(self, bank: str, stamp_ns: int, residual: Array) -> None:
         """A sample of a bank without features."""
-        if self.phase == "calibrating" or bank in self._anew:
+        if self.phase == "calibrating" or bank in self._relearning:
             self.banks[bank].learn(stamp_ns, residual)
         elif self.phase == "watching":
             self.banks[bank].add(stamp_ns, residual)
@@ -279,17 +250,11 @@ class Monitor:
         for bank in self.banks.values():
             yield from bank.bank.fit()
         channels = sum(int(b.bank.nominal.good.sum()) for b in self.banks.values() if b.bank.nominal is not None)
-        self._share = 1.0 / max(channels, 1)
+        self._relearning.share = 1.0 / max(channels, 1)
         for bank in self.banks.values():
-            yield from bank.watch(self.config.false_alarm, self._share)
-        nominal, dynamics = body.bank.nominal, self.residuals.dynamics
-        if nominal is not None:
-            self._shaking = _noise(blocks)
-            self._learned = (
-                dynamics.couplings(self._joints.stand) ** 2,
-                dynamics.carried(),
-                nominal.variance[:, 0].copy(),
-            )
+            yield from bank.watch(self.config.false_alarm, self._relearning.share)
+        if body.bank.nominal is not None:
+            self._learned = reference(self.residuals, body.bank.nominal, blocks)
         self.streams.settle()
         self._blocks.clear()
         self.phase, self._work = "watching", None
@@ -298,7 +263,7 @@ class Monitor:
         """Learn anew from now on."""
         self.phase, self._work = "waiting", None
         self._blocks.clear()
-        self._anew, self._later = {}, iter(())
+        self._relearning.clear()
         for bank in self.banks.values():
             bank.bank.forget()
         self._differences = Differences(self.residuals.dynamics)
@@ -325,7 +290,7 @@ class Monitor:
         self._note_leaps(block)
         now = np.concatenate([b.alarm for b in self.banks.values()])
         more, self._alarming = bool((now & ~self._alarming).any()), now
-        self._go_on_learning(block.stamp_ns, bool(now.any()))
+        self._relearning.go_on(block.stamp_ns, bool(now.any()))
         if not now.any():
             self.since_ns = self._work = None
             self.hypotheses = []
@@ -340,19 +305,6 @@ class Monitor:
             self._pause = min(SLOWEST, SLOWER * self._pause)
             self._work = self._attribute(block.stamp_ns)
         self._step()
-
-    def _go_on_learning(self, now_ns: int, alarm: bool) -> None:
-        """Banks that are learned anew; nothing is learned from a robot that has changed."""
-        next(self._later, None)
-        for name, since_ns in list(self._anew.items()):
-            bank = self.banks[name]
-            if alarm:
-                bank.forget()
-                self._anew[name] = now_ns
-            elif (now_ns - since_ns) / NS >= self.config.calibration:
-                del self._anew[name]
-                watch = bank.watch(self.config.false_alarm, self._share)
-                self._later = itertools.chain(self._later, bank.bank.fit(), watch)
 
     def _note_leaps(self, block: Block) -> None:
         """Readings of joints that jumped, within the last half second or since there is an alarm."""
@@ -423,13 +375,3 @@ class Monitor:
     def alarms(self) -> dict[str, Mask]:
         """Which channels alarm, by bank."""
         return {name: bank.alarm for name, bank in self.banks.items()}
-
-
-def _noise(blocks: list[Block]) -> Array:
-    """Variances of what accelerations of joints and root link are beside their means over SMOOTH blocks (n + 6,)."""
-    x = np.nan_to_num(np.array([np.concatenate([b.qdd, b.accel, b.turn_rate]) for b in blocks]))
-    if len(x) <= SMOOTH:
-        return np.zeros(x.shape[1])
-    sums = np.cumsum(np.vstack([np.zeros(x.shape[1]), x]), axis=0)
-    middle = x[SMOOTH // 2 : len(x) - SMOOTH // 2]
-    return np.asarray(((middle - (sums[SMOOTH:] - sums[:-SMOOTH]) / SMOOTH) ** 2).mean(axis=0) * SMOOTH / (SMOOTH - 1))
