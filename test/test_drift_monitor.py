@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from digital_twin.core.drift.attribution import Evidence, _Fitter
 from digital_twin.core.drift.channels import Channels
 from digital_twin.core.drift.config import DriftConfig
 from digital_twin.core.drift.model_version import nominal
@@ -100,6 +101,44 @@ def test_forecasts_of_another_model_are_learned_anew_and_not_from_a_robot_that_c
     rehearsal.run(4.0)
     assert forecast.bank.nominal is not None and forecast.detectors is not None
     assert monitor.banks["body"].detectors is not None, "the others went on"
+
+
+def evidence(monitor, **effects):
+    """Noise as it should be and, by channel, some of what its second feature does; the first channel alarms."""
+    body, blocks = monitor.banks["body"], list(monitor._recent)
+    sigma = np.array([s for _, _, s in body.recent])[-len(blocks) :]
+    signature = np.zeros(sigma.shape)
+    features = np.array([monitor.residuals.compute(b)[1][:, 1] for b in blocks])
+    channels = [body.bank.names.index(name.replace("_on_", "/")) for name in effects]
+    for channel, size in zip(channels, effects.values(), strict=True):
+        signature[:, channel] = size * features[:, channel]
+    scores = np.random.default_rng(1).standard_normal(sigma.shape) + np.nan_to_num(body.bank.whiten(signature, sigma))
+    alarm = np.arange(sigma.shape[1]) == channels[0]
+    return Evidence(blocks, scores, sigma, alarm, np.empty((0, 12)), np.zeros(12, dtype=bool), {})
+
+
+def test_what_does_not_concern_the_alarm_is_not_its_cause(ready):
+    """However much a weak motor would explain elsewhere: its own channel sees nothing in it."""
+    monitor, rehearsal = ready
+    rehearsal.run(3.0)
+    for effects in ({}, {"tracking_on_l_hip_roll": -0.9}):
+        found = []
+        for _ in monitor._attribution.rank(evidence(monitor, torque_on_l_knee=1.0, **effects), found):
+            pass
+        first = found[0]
+        assert (first.kind, first.target) == ("friction", "l_knee") and first.explained > 0.5
+        assert first.size == pytest.approx(2.0, abs=0.3)
+    other = next(h for h in found if (h.kind, h.target) == ("motor", "l_hip_roll"))
+    assert other.gain > first.gain and other.explained == 0.0
+
+
+def test_of_two_that_explain_the_same_the_likelier_comes_first(ready):
+    monitor, rehearsal = ready
+    rehearsal.run(1.0)
+    fitter = _Fitter(e := evidence(monitor, torque_on_l_knee=0.5), e.scores, monitor.banks["body"].bank)
+    for kind, size, spread in (("payload", -0.1, 0.02), ("payload", 0.1, 0.02), ("friction", 2.0, 0.1)):
+        fitter._add(kind, str(size), size, spread, 40.0, 40.0, 1.0)
+    assert [h.target for h in fitter.ranked()] == ["2.0", "0.1", "-0.1"]
 
 
 def test_nothing_is_said_while_nothing_changes(ready):

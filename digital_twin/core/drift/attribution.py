@@ -1,8 +1,8 @@
 """Which hypothesis explains the recent residuals best? Generalised least squares on whitened scores.
 
 Scores are independent and of unit variance, so for a signature s (whitened the same way) the size is sᵀx / sᵀs, its
-variance 1 / sᵀs, and it gains (sᵀx)² / 2 sᵀs in log-likelihood. Hypotheses with more parameters pay half a logarithm of the
-number of samples for each (Schwarz 1978).
+variance 1 / sᵀs, and it gains (sᵀx)² / 2 sᵀs in log-likelihood. Each parameter costs the logarithm of how much narrower it
+became by the data than such changes are (Occam's factor: MacKay 1992, "Bayesian interpolation").
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from digital_twin.core.drift.sample import Block
 
 PIECE = 8  # samples, or frames, whose signatures are computed at a time
 ENOUGH = 0.4  # of what is too much must be explained, else it is none of these
+RIVAL = 0.5  # of what the best explains: who explains less of the alarms is not in question, whatever else it gains
 LEAST_GAIN = 8.0
+# How large such changes are when they come, in the units of Hypothesis; of feet in standard deviations of innovations.
+USUAL = {
+    "payload": 2.0, "friction": 1.0, "motor": 0.3, "encoder": 0.03, "gyro bias": 0.02, "accelerometer bias": 0.3,
+    "delay": 0.02, "slip": 3.0, "ground": 3.0,
+}  # fmt: skip
+LOST = 3.0  # by how much less likely it is that a link became lighter than that it became heavier [nat]
 
 
 @dataclass(frozen=True)
@@ -106,13 +113,12 @@ class _Fitter:
         self._e, self._bank = e, bank
         self._there = np.isfinite(x)
         self._x = np.where(self._there, x, 0.0)
-        self._found: list[tuple[float, Hypothesis, Array]] = []
+        self._found: list[tuple[float, Hypothesis]] = []
         feet = np.where(np.isfinite(e.feet), e.feet, 0.0)
         self._foot = feet
         excess = 0.5 * np.maximum((self._x**2).sum(axis=0) - self._there.sum(axis=0), 0.0)
         foot_excess = 0.5 * np.maximum((feet**2).sum(axis=0) - np.isfinite(e.feet).sum(axis=0), 0.0)
         self._total = float(excess[e.alarm].sum() + foot_excess[e.feet_alarm].sum())
-        self._price = 0.5 * math.log(max(len(x), 2))
         self._left: dict[
             tuple[str, int], float
         ] = {}  # of a kind and a joint: mean square that it leaves in its channel
@@ -128,15 +134,20 @@ class _Fitter:
         size: float,
         spread: float,
         gain: float,
+        heard: float,
         left: float,
         vector: tuple[float, ...] = (),
     ) -> None:
+        """`heard`: the part of the gain that lies in channels that alarm; `left`: mean square that is left."""
         if (kind == "friction" and size < 0.0) or (kind == "motor" and size < -0.05):
             return  # no friction drives, and no motor turns the wrong way
         margin = 1.96 * spread * max(1.0, math.sqrt(max(left, 0.0)))
-        explained = gain / max(self._total, gain, 1e-9) if self._total > 0.0 else 0.0
+        explained = float(max(heard, 0.0) / max(self._total, heard, 1e-9)) if self._total > 0.0 else 0.0
         h = Hypothesis(kind, target, size, size - margin, size + margin, gain, explained, vector)
-        self._found.append((gain - self._price * max(1, len(vector)), h, np.empty(0)))
+        price = max(1, len(vector)) * math.log1p(USUAL[kind] / max(spread, 1e-12))
+        if kind == "payload" and size < 0.0:
+            price += LOST
+        self._found.append((gain - price, h))
 
     def joints(self, kind: str, names: list[str], part: slice, signature: Array, size) -> None:  # type: ignore[no-untyped-def]
         """One parameter for each joint, seen in its own channel."""
@@ -150,7 +161,8 @@ class _Fitter:
                 theta = float(product[i] / power[i])
                 gain = 0.5 * float(product[i] ** 2 / power[i])
                 left = self._left[kind, i] = float(((x[:, i] - theta * white[:, i]) ** 2).mean())
-                self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, left)
+                heard = gain * self._e.alarm[part][i]
+                self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, heard, left)
 
     def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array) -> None:
         """A joint's zero: a jump of its reading, and a torque that the set point does not explain from then on."""
@@ -176,7 +188,8 @@ class _Fitter:
                 if not jump:
                     size, spread, left = by_torque, 1.0 / math.sqrt(power[i]), rest
             if gain > 0.0:
-                self._add("encoder", name, size, spread, gain, left)
+                heard = gain * (self._e.alarm[tracking][i] or self._e.alarm[encoder][i])
+                self._add("encoder", name, size, spread, gain, heard, left)
 
     def columns(self, kind: str, target: str, signatures: list[Array]) -> None:
         """One parameter for each signature (t, c), over all channels."""
@@ -189,32 +202,38 @@ class _Fitter:
         theta = np.linalg.solve(N, v)
         gain = 0.5 * float(v @ theta)
         seen = sum((a != 0.0) for a in white) > 0
-        rest = self._x - sum(t * a for t, a in zip(theta, white, strict=True))
+        fit = np.asarray(sum(t * a for t, a in zip(theta, white, strict=True)))
+        rest = self._x - fit
+        heard = float((fit * (self._x - 0.5 * fit))[:, self._e.alarm].sum())
         left = float((rest[seen] ** 2).mean()) if seen.any() else 1.0
         covariance = np.linalg.inv(N)
         if len(theta) == 1:
-            self._add(kind, target, float(theta[0]), math.sqrt(covariance[0, 0]), gain, left)
+            self._add(kind, target, float(theta[0]), math.sqrt(covariance[0, 0]), gain, heard, left)
             return
         size = float(np.linalg.norm(theta))
         along = theta / max(size, 1e-12)
-        self._add(kind, target, size, math.sqrt(float(along @ covariance @ along)), gain, left, tuple(theta.tolist()))
+        self._add(
+            kind, target, size, math.sqrt(float(along @ covariance @ along)), gain, heard, left, tuple(theta.tolist())
+        )
 
     def feet(self, kind: str, names: list[str], axes: tuple[int, ...]) -> None:
         """Means of some innovations of one foot."""
         if len(self._foot) < 3:
             return
         for i, name in enumerate(names):
-            own = self._foot[:, [6 * i + a for a in axes]]
+            which = [6 * i + a for a in axes]
+            own = self._foot[:, which]
             mean = own.mean(axis=0)
-            gain = 0.5 * len(own) * float(mean @ mean)
-            self._add(
-                kind, name, float(np.linalg.norm(mean)), 1.0 / math.sqrt(len(own)), gain, 1.0, tuple(mean.tolist())
-            )
+            each = 0.5 * len(own) * mean**2
+            gain, heard = float(each.sum()), float(each[self._e.feet_alarm[which]].sum())
+            size, spread = float(np.linalg.norm(mean)), 1.0 / math.sqrt(len(own))
+            self._add(kind, name, size, spread, gain, heard, 1.0, tuple(mean.tolist()))
 
     def ranked(self) -> list[Hypothesis]:
         """The most likely first; none when too little is explained."""
-        best = sorted(self._found, key=lambda f: -f[0])
-        good = [h for _, h, _ in best if h.gain > LEAST_GAIN]
-        if not good or good[0].explained < ENOUGH:
+        good = [f for f in self._found if f[1].gain > LEAST_GAIN]
+        most = max((h.explained for _, h in good), default=0.0)
+        if most < ENOUGH:
             return []
-        return good[:5]
+        best = sorted(good, key=lambda f: (f[1].explained < RIVAL * most, -f[0]))
+        return [h for _, h in best[:5]]
