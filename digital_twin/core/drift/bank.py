@@ -19,10 +19,10 @@ ORDER = 4  # of the autoregression that whitens
 LATE = ORDER + 1  # samples by which an effect is taken later: its own noise is in none of the residuals of that score
 PIECE = 500  # samples that are put together at a time
 LEAST = 200  # samples that a channel is learned from
-CLIP = 5.0  # of scores: one outlier is no change, two in a row may be
+CLIP = 5.0  # of scores, in what is learned: an outlier says little of what is usual
 LEVELS = (0.6827, 0.95, 0.99, 0.999)  # at which the tails of scores are made no heavier than the normal's
-SHIFTS = (0.5, 1.0, 2.0, 4.0)  # that CUSUMs are made for; any shift between is within 1.8 of the best delay
-LENGTHS = (160, 40, 12, 4)  # samples in which each of them is found: what the model leaves unexplained over as many
+SHIFTS = (0.5, 1.0, 2.0, 4.0, 8.0)  # that CUSUMs are made for; any shift between is within 1.8 of the best delay
+LENGTHS = (160, 40, 12, 4, 2)  # samples in which each of them is found: what the model leaves unexplained over as many
 LAGS = 20
 BLOCK, ALIKE = 20, 10  # samples whose means the mean's coefficients are fitted to; that count as one
 DOUBT = 2.0  # standard deviations of a mean's uncertainty that are forgiven
@@ -131,7 +131,7 @@ class Bank:
     # Scoring
 
     def score(self, residual: Array, features: Array, spread: Array) -> Array:
-        """Scores (c,) of a sample, clipped; NaN where a channel has none."""
+        """Scores (c,) of a sample, less what the mean is unsure of; NaN where a channel has none."""
         m = self.nominal
         if m is None:
             return self.scores
@@ -147,8 +147,7 @@ class Bank:
         # What the mean's own coefficients leave open is no change: it grows where the calibration has not been.
         unsure = np.sqrt(np.maximum(np.einsum("ci,cij,cj->c", features, m.doubt, features), 0.0))
         slack = DOUBT * unsure / self.sigma / m.scale
-        shrunk = np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0)
-        return np.asarray(np.clip(shrunk, -CLIP, CLIP))
+        return np.asarray(np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0))
 
     def shift(self, change: Array) -> Array:
         """By how much a lasting change of residuals (c,) shifts their scores (c,)."""
@@ -192,8 +191,8 @@ def _fit_channel(
     sigma = np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
     x = _filter((r - F @ out.mean[i]) / sigma, out.weights[i])
     out.scale[i] = _scale(x)
+    healthy[0][: len(x), i] = x / out.scale[i]
     x = np.clip(x / out.scale[i], -CLIP, CLIP)
-    healthy[0][: len(x), i] = x
     out.allowance[i] = [_allowance(x, np.ones_like(x), length) for length in LENGTHS]
     if size:
         early = np.concatenate([np.zeros(LATE), F[:-LATE, 1]])

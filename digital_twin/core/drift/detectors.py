@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from digital_twin.core.arrays import Array, Index, Mask
-from digital_twin.core.drift.bank import SHIFTS, STRONGEST, WINDOW, Nominal
+from digital_twin.core.drift.bank import CLIP, SHIFTS, STRONGEST, WINDOW, Nominal
 from digital_twin.core.drift.run_length import chi_square_threshold, cusum_threshold
 
 KINDS = ("step", "drift", "spread")
@@ -20,7 +20,9 @@ PIECE = 25  # healthy samples that are gone through at a time
 SLOW = 5.0  # [s] of evidence, after which a change crept
 CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
 CHANCE = 1.15  # times as high as usual is chance
-MARGIN = 2.0  # on thresholds: a minute does not show all that an hour will
+ONCE = 0.6  # of a threshold, which one sample may add: one outlier is no change, two in a row may be
+FAINT = 0.2  # [standard deviations]; effects that are less are taken for none: a model is never as exact as that
+MARGIN, SLOW_MARGIN = 1.4, 2.0  # on thresholds: a minute does not show all that an hour will
 LN2 = math.log(2.0)
 UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
@@ -65,7 +67,7 @@ class Cusum:
         there = np.isfinite(scores)
         x = np.where(there, scores, 0.0)
         step = np.stack([x, -x]) - self._k
-        grown = np.where(there, np.clip(self.sums + step / self._h, 0.0, self.cap), self.sums)
+        grown = np.where(there, np.clip(self.sums + np.minimum(step / self._h, ONCE), 0.0, self.cap), self.sums)
         self.since = np.where(grown > 0.0, self.since + 1, 0)
         self.sums = grown
 
@@ -112,8 +114,8 @@ class Directed:
 
     def add(self, scores: Array, effect: Array) -> None:
         """One row of scores, and what the change looked for would add to it (c,)."""
-        e = np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST)
-        product = np.nan_to_num(scores) * e
+        e = np.where(np.abs(effect) < FAINT, 0.0, np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST))
+        product = np.clip(np.nan_to_num(scores), -CLIP, CLIP) * e
         cost = 0.5 * e * e + self._allowance * np.abs(e)
         step = np.where(np.isfinite(scores), np.stack([product - cost, -product - cost]), 0.0)
         self.sums = np.clip(self.sums + step / self.threshold, 0.0, self.cap)
@@ -164,7 +166,7 @@ class PageHinkley:
     def add(self, scores: Array) -> None:
         """One row."""
         there = np.isfinite(scores)
-        self._sum += np.where(there, scores, 0.0)
+        self._sum += np.clip(np.where(there, scores, 0.0), -CLIP, CLIP)
         self._count += there
         self._filled += 1
         if self._filled < self._block:
@@ -181,7 +183,7 @@ class PageHinkley:
         calm = known & (self.level < 0.5)
         self.mean = np.where(calm, self.mean + difference / (self._memory + self._blocks), self.mean)
 
-    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
+    def heed(self, highest: Array, samples: int, margin: float = SLOW_MARGIN) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
         found = highest.max(axis=0) * self.threshold / usual
@@ -215,7 +217,7 @@ class ChiSquare:
 
     def add(self, scores: Array) -> None:
         """One row; what is not there counts as much as is expected."""
-        square = np.where(np.isfinite(scores), scores * scores, 1.0)
+        square = np.where(np.isfinite(scores), np.clip(scores, -CLIP, CLIP) ** 2, 1.0)
         i = self._at % self._window
         if self._at < self._window:
             self._ring[i] = 1.0
@@ -289,9 +291,10 @@ class Detectors:
             highest = [np.maximum(h, d.sums) for h, d in zip(highest, parts, strict=True)]
             if i % PIECE == PIECE - 1:
                 yield
-        for d, h, cap in zip(parts, highest, (CAP, CAP, 1.1), strict=True):
+        margins = (MARGIN, MARGIN, SLOW_MARGIN)
+        for d, h, cap, margin in zip(parts, highest, (CAP, CAP, 1.1), margins, strict=True):
             d.cap = cap
-            d.heed(h, max(len(scores), 10), MARGIN * self._caution)
+            d.heed(h, max(len(scores), 10), margin * self._caution)
         self.spread.threshold = self.spread.threshold * self._caution
 
     def reset(self) -> None:
