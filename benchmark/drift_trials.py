@@ -23,12 +23,16 @@ from digital_twin.robots import Robot
 
 NAMED_AFTER = 1.5  # [s] after an alarm the first hypothesis counts
 GAP = 3.0  # [s] between two faults
+MOVING, PATIENCE = 0.1, 60.0  # [rad/s] of a joint whose friction can show; [s] that it may take to move long enough
 NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault: its line, for how long, what it is called, what must be named, and the size that is true."""
+    """A fault: its line, for how long, what it is called, what must be named, and the size that is true.
+
+    Of friction, time counts while the joint moves.
+    """
 
     name: str
     fault: str
@@ -120,16 +124,21 @@ def _healthy(monitor: Monitor, r: Rehearsal, out: Trial, seconds: float, which: 
 def _case(monitor: Monitor, r: Rehearsal, case: Case, out: Trial, which: list[int]) -> dict[str, Any]:
     """One fault, from its beginning to its end."""
     r.faults.add(parse_fault(case.fault))
-    start, body = r.time, monitor.banks["body"].bank
+    start = noticed = r.time
+    body = monitor.banks["body"].bank
     found: dict[str, Any] = {"delay": math.nan, "channel": "", "named": False, "size": math.nan, "first": ""}
-    scores, watched = [], []
-    while r.time < start + case.seconds:
+    joint = monitor.model.joint_index[case.target] if case.kind == "friction" else None
+    scores, watched, clock = [], [], 0.0
+    while clock < case.seconds - 1e-9 and r.time < start + PATIENCE:
         r.run(0.01)
-        scores.append(body.scores.copy())
         watched.append(body.scores[which])
+        if joint is None or abs(r.plant.joint_velocities[joint]) > MOVING:
+            scores.append(body.scores.copy())
+            clock += 0.01
         if math.isnan(found["delay"]):
-            _look(monitor, r, case, found, start)
-        elif r.time - start - found["delay"] > NAMED_AFTER and not found["first"]:
+            _look(monitor, r, case, found, clock)
+            noticed = r.time
+        elif r.time - noticed > NAMED_AFTER and not found["first"]:
             _name(monitor, r, case, found)
     if not found["first"]:
         _name(monitor, r, case, found)
@@ -139,16 +148,16 @@ def _case(monitor: Monitor, r: Rehearsal, case: Case, out: Trial, which: list[in
     return found
 
 
-def _look(monitor: Monitor, r: Rehearsal, case: Case, found: dict[str, Any], start: float) -> None:
-    """Is there an alarm? Of a stream's fault only the stream counts."""
+def _look(monitor: Monitor, r: Rehearsal, case: Case, found: dict[str, Any], clock: float) -> None:
+    """Is there an alarm, at this time since the fault? Of a stream's fault only the stream counts."""
     if case.kind in ("delay", "missing"):
         faults = [f for f in monitor.stream_faults(r.plant.time_ns) if f.stream == case.target and f.kind == case.kind]
         if faults:
-            found |= {"delay": r.time - start, "channel": f"stream {case.target}"}
+            found |= {"delay": clock, "channel": f"stream {case.target}"}
         return
     for bank in monitor.banks.values():
         if bank.alarm.any():
-            found |= {"delay": r.time - start, "channel": bank.worst()[0]}
+            found |= {"delay": clock, "channel": bank.worst()[0]}
             return
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from digital_twin.core.arrays import Array, Mask
-from digital_twin.core.drift.bank import Bank
+from digital_twin.core.drift.bank import CLIP, Bank
 from digital_twin.core.drift.detectors import Detectors
 
 
@@ -23,8 +23,11 @@ class Channels:
     def __init__(
         self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
         sizes: Array | None = None, usual: Array | None = None, caution: float = 1.0, slack: Array | None = None,
+        clip: float = CLIP,
     ) -> None:  # fmt: skip
+        """`clip`: of scores that are watched; where now and then one is far out without any change, no more than CLIP."""
         self.name, self.bank = name, Bank(names, units, features, sizes, usual, slack)
+        self._clip = clip
         self.detectors: Detectors | None = None
         self._caution = caution
         self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)
@@ -46,7 +49,8 @@ class Channels:
         nominal = self.bank.nominal
         if nominal is not None and nominal.good.any():
             self.detectors = Detectors(nominal, hours, share, caution=self._caution)
-            yield from self.detectors.rehearse(*self.bank.healthy)
+            scores, effects = self.bank.healthy
+            yield from self.detectors.rehearse(np.clip(scores, -self._clip, self._clip), effects)
         c = len(self.bank.names)
         self.bank.healthy = np.empty((0, c)), np.empty((0, c))
 
@@ -59,7 +63,7 @@ class Channels:
             return
         f = self._plain if features is None else features
         g = self._still if spread is None else spread
-        scores = self.bank.score(residual, f, g)
+        scores = np.clip(self.bank.score(residual, f, g), -self._clip, self._clip)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
         self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect)
 

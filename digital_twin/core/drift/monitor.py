@@ -35,7 +35,8 @@ from digital_twin.core.world import World
 
 NS = 1_000_000_000
 PIECE = 10  # blocks whose residuals are computed anew in one go
-CAUTION = 2.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
+CAUTION = 3.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
+WANDER = 3e-4  # [rad] by which forecasts may come to be off as feet creep under the robot's weight
 SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
@@ -78,10 +79,14 @@ class Monitor:
         self._set_model(model)
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
-        self.banks = {"body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual, slack=r.slack)}
+        self.banks = {
+            "body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual, slack=r.slack, clip=np.inf)
+        }
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
-            self.banks["forecast"] = Channels("forecast", self.lookahead.names, self.lookahead.units, caution=CAUTION)
+            names, units = self.lookahead.names, self.lookahead.units
+            wander = np.full(len(names), WANDER)
+            self.banks["forecast"] = Channels("forecast", names, units, caution=CAUTION, slack=wander)
         self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=2.0 * CAUTION)  # feet twist
         if self._scan is not None:
             self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS, caution=CAUTION)
