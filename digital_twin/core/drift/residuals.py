@@ -28,7 +28,8 @@ TICK = 5e-3  # [s] by which commands may come to act later or sooner: two clocks
 STICK = 0.05  # [rad/s]; slower joints may stick
 MOVING, STILL, LATEST = 40.0, 4.0, 0.03  # [N m/s] of a servo whose set point moves, or does not; [s]
 FOLLOW = 0.05  # share of a sample in what is missing while it does not
-SMOOTH = 0.02  # [s] over which changes of sole torques are smoothed
+SMOOTH, LASTS = 0.02, 0.03  # [s] over which changes of sole torques are smoothed; for which soles roll after them
+LOADED = 30.0  # [N] at least, for where a sole is pushed to mean something
 USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
 FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
 
@@ -67,6 +68,10 @@ class Residuals:
         self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
         self.usual[self.parts["torque"], 1] = USUAL_FRICTION
         self._sole: tuple[int, Array] | None = None
+        corners = [np.array(f.polygon) for f in robot.feet]
+        self._middle = np.array([(c.max(axis=0) + c.min(axis=0)) / 2.0 for c in corners]).reshape(-1, 2)
+        self._half = np.array([np.ptp(c, axis=0) / 2.0 for c in corners]).reshape(-1, 2)
+        self._rolling = np.zeros(3)  # how fast soles change that are pushed near their edges [N m/s]
         self._missing = np.full(n, np.nan)  # torque [N m] beside the servos' law while their set points stand still
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:
@@ -97,7 +102,7 @@ class Residuals:
         rates = self._sole_rates(b)
         if len(rates):
             F[p["gyro"], 1], F[p["gyro"], 2] = rates[0], rates[1:].sum(axis=0)
-            g[p["gyro"]] = np.abs(rates).sum(axis=0)
+            g[p["gyro"]] = self._rolling
         if finite(b):
             self._dynamic(b, r)
         return r, F, g
@@ -107,11 +112,23 @@ class Residuals:
         torques = np.nan_to_num(b.wrenches[:, 3:])
         last, self._sole = self._sole, (b.stamp_ns, torques)
         if last is None or not 0 < b.stamp_ns - last[0] < 100_000_000:
+            self._rolling = np.zeros(3)
             return np.zeros_like(torques)
         dt = (b.stamp_ns - last[0]) * 1e-9
         change = dt / (dt + SMOOTH) * (torques - last[1])
         self._sole = b.stamp_ns, last[1] + change
+        # The nearer to its edge a sole is pushed, the softer it stands.
+        rolling = (np.abs(change / dt) * self._edge(b.wrenches) ** 2).sum(axis=0)
+        self._rolling = self._rolling + dt / (dt + LASTS) * (rolling - self._rolling)
         return np.asarray(change / dt)
+
+    def _edge(self, wrenches: Array) -> Array:
+        """How far from the sole's middle each foot is pushed, along x, y and either (f, 3), as a share of the way to its edge:
+        what lets it roll about its x, y and z axis."""
+        w = np.nan_to_num(wrenches)
+        pressure = np.stack([-w[:, 4], w[:, 3]], axis=1) / np.maximum(w[:, 2:3], LOADED)
+        x, y = np.minimum(np.abs(pressure - self._middle) / self._half, 1.0).T
+        return np.stack([y, x, np.maximum(x, y)], axis=1)
 
     def _lateness(self, error: Array, rate: Array) -> float:
         """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
