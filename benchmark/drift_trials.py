@@ -175,7 +175,10 @@ def _name(monitor: Monitor, r: Rehearsal, case: Case, found: dict[str, Any]) -> 
 
 
 def _bound(scores: Array, channel: str, names: list[str], rate: float, hours: float) -> float:
-    """Lorden's, for the shift that the alarming channel of this case showed [s]; NaN where it is none of the body's."""
+    """Lorden's, for the shift that the alarming channel of this case showed [s]; NaN where it is none of the body's.
+
+    An effect that takes some samples to grow is not seen before what they tell adds up to log γ (Lai 1998).
+    """
     if channel not in names or not len(scores):
         return math.nan
     x = scores[:, names.index(channel)]
@@ -184,4 +187,7 @@ def _bound(scores: Array, channel: str, names: list[str], rate: float, hours: fl
     length = 10
     means = x[: len(x) // length * length].reshape(-1, length).mean(axis=1)
     information = 0.5 * max(float((means**2).mean()) - 1.0 / length, 1e-4)
-    return least_delay(information, hours * 3600.0 * rate) / rate
+    run_length = hours * 3600.0 * rate
+    grown = int(np.searchsorted(0.5 * np.cumsum(x**2), math.log(run_length))) + 1
+    # Noise adds to the sum of squares as well: where it takes long it says nothing.
+    return max(least_delay(information, run_length), grown if grown < length else 1.0) / rate

@@ -279,6 +279,35 @@ def test_little_data_is_said_in_words(robot):
     assert statuses["commands"].words.startswith("not judged")
 
 
+def at_rest(robot, i, **changes):
+    """The i-th block of a robot that stands still, with nothing sensed but its joints."""
+    n, empty = robot.model.n, np.full(robot.model.n, np.nan)
+    b = Block(
+        i * 10_000_000, robot.joints.stand, np.zeros(n), np.zeros(n), np.zeros(n), empty, robot.joints.stand, np.zeros(n),
+        np.zeros(n), *[np.full(3, np.nan)] * 3, np.full((2, 6), np.nan), *[np.zeros(3)] * 4, (False, False),
+    )  # fmt: skip
+    return replace(b, **changes)
+
+
+def test_soles_that_are_pushed_at_their_edges_are_expected_to_roll(robot):
+    """About x, for a load that moves sideways, and only while it moves; in the middle of the sole hardly."""
+
+    def rolling(middle, rate):
+        """Spreads of the gyro's axes after 0.3 s in which the left sole is pushed this far out [m] and on at this rate [m/s]."""
+        residuals = Residuals(robot.model, robot.config, robot.joints)
+        wrenches = np.tile([0.0, 0.0, 250.0, 0.0, 0.0, 0.0], (2, 1))
+        for i in range(30):
+            wrenches[0, 3] = 250.0 * (middle + rate * (0.01 * i - 0.3))
+            _, _, g = residuals.compute(at_rest(robot, i, wrenches=wrenches.copy()))
+        return g[residuals.parts["gyro"]]
+
+    edge = np.ptp(np.array(robot.config.feet[0].polygon)[:, 1]) / 2.0
+    at_edge, inside = rolling(0.9 * edge, 0.02), rolling(0.3 * edge, 0.02)
+    assert at_edge[0] > 5.0 * inside[0] > 0.0 and at_edge[1] == 0.0
+    assert at_edge[0] == pytest.approx(250.0 * 0.02 * 0.9**2, rel=0.1)
+    assert rolling(0.9 * edge, 0.0) == pytest.approx(0.0, abs=1e-2)
+
+
 def test_what_is_missing_at_rest_is_no_lateness_when_set_points_move(robot):
     """Zeros of encoders are wrong by a little, each drive's torque by a constant: a median of few that move had taken that for
     commands that act 20 ms late, and mended all drives by it."""
@@ -289,11 +318,7 @@ def test_what_is_missing_at_rest_is_no_lateness_when_set_points_move(robot):
     few = np.arange(n) < 4
 
     def block(i, rate, late):
-        empty = np.full(n, np.nan)
-        b = Block(
-            i * 10_000_000, robot.joints.stand, np.zeros(n), np.zeros(n), np.zeros(n), empty, robot.joints.stand, rate,
-            np.zeros(n), *[np.full(3, np.nan)] * 3, np.full((2, 6), np.nan), *[np.zeros(3)] * 4, (False, False),
-        )  # fmt: skip
+        b = at_rest(robot, i, command_rate=rate)
         law = residuals.law(b)
         return replace(b, effort=law - wrong - late * robot.joints.kp * rate)
 

@@ -31,7 +31,7 @@ FOLLOW = 0.05  # share of a sample in what is missing while it does not
 SMOOTH, LASTS = 0.02, 0.03  # [s] over which changes of sole torques are smoothed; for which soles roll after them
 LOADED = 30.0  # [N] at least, for where a sole is pushed to mean something
 USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
-FRICTION, STRENGTH = 0.6, 0.1  # changes that are looked for: times the friction, share of the motor's strength
+FRICTION, STRENGTH = 0.8, 0.1  # changes that are looked for: times the friction, share of the motor's strength
 
 
 class Residuals:
