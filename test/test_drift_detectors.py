@@ -109,6 +109,22 @@ def test_an_outlier_is_no_change_and_two_in_a_row_are(size):
     assert d.alarm[0] and d.kind(0) == "step"
 
 
+@pytest.mark.parametrize(("unsure", "alarms"), [(0.0, True), (0.4, False)])
+def test_means_may_be_off_by_what_is_unsure_for_as_long_as_it_is(unsure, alarms):
+    """Noise does not hide it, as it would if scores were shrunk by that much one by one."""
+    d = Detectors(nominal(), 1.0, 0.01)
+    rng = np.random.default_rng(0)
+    seen = False
+    for _ in range(6000):
+        d.add(rng.standard_normal(1) + 0.3, np.full(1, 0.5), np.full(1, unsure))
+        seen |= bool(d.alarm[0])
+    assert seen == alarms
+    for _ in range(1000):
+        d.add(rng.standard_normal(1) + 0.3, np.full(1, 0.5), np.zeros(1))
+        seen |= bool(d.alarm[0])
+    assert seen
+
+
 def test_effects_too_faint_to_be_told_from_a_wrong_model_are_not_looked_for():
     """A joint that creeps: friction is almost nothing there, and what the model lacks many times that."""
     d = Directed(1, 1e9)

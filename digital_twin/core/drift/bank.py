@@ -61,6 +61,7 @@ class Bank:
     Attributes:
         names, units: of the channels. nominal: what was learned; None before.
         scores: the last ones (c,), NaN where there is none, without clipping. sigma: standard deviations of residuals.
+        unsure: by how much the mean of the last scores may be off, for all that is known (c,).
         effect: what the change that is looked for would add to the last scores (c,). healthy: scores, and effects, of
             what was learned from (t, c); the owner may empty it.
     """
@@ -89,6 +90,7 @@ class Bank:
         self.effect = np.zeros(self._c)
         self.scores = np.full(self._c, np.nan)
         self.sigma = np.full(self._c, np.nan)
+        self.unsure = np.zeros(self._c)
 
     # Learning
 
@@ -131,7 +133,7 @@ class Bank:
     # Scoring
 
     def score(self, residual: Array, features: Array, spread: Array) -> Array:
-        """Scores (c,) of a sample, less what the mean is unsure of; NaN where a channel has none."""
+        """Scores (c,) of a sample; NaN where a channel has none."""
         m = self.nominal
         if m is None:
             return self.scores
@@ -145,9 +147,10 @@ class Bank:
             self.effect = (v - (m.weights.T * self._past_effect).sum(axis=0)) / m.scale
             self._past_effect = np.vstack([v, self._past_effect[:-1]])
         # What the mean's own coefficients leave open is no change: it grows where the calibration has not been.
-        unsure = np.sqrt(np.maximum(np.einsum("ci,cij,cj->c", features, m.doubt, features), 0.0))
-        slack = DOUBT * unsure / self.sigma / m.scale
-        return np.asarray(np.sign(self.scores) * np.maximum(np.abs(self.scores) - slack, 0.0))
+        doubt = np.sqrt(np.maximum(np.einsum("ci,cij,cj->c", features, m.doubt, features), 0.0))
+        lasting = np.maximum(1.0 - m.weights.sum(axis=1), 0.0) / m.scale
+        self.unsure = np.nan_to_num(DOUBT * doubt / self.sigma * lasting, nan=UNBOUNDED)
+        return self.scores
 
     def shift(self, change: Array) -> Array:
         """By how much a lasting change of residuals (c,) shifts their scores (c,)."""

@@ -65,7 +65,7 @@ class Channels:
         g = self._still if spread is None else spread
         scores = np.clip(self.bank.score(residual, f, g), -self._clip, self._clip)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
-        self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect)
+        self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect, self.bank.unsure)
 
     def reset(self) -> None:
         """Forget alarms, not what was learned."""

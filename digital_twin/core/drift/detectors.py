@@ -62,11 +62,11 @@ class Cusum:
         self._h = self._h * margin * np.maximum(1.0, found / CHANCE)[:, None, :]
         self.reset()
 
-    def add(self, scores: Array) -> None:
-        """One row."""
+    def add(self, scores: Array, unsure: Array | float = 0.0) -> None:
+        """One row, and by how much its means may be off (c,)."""
         there = np.isfinite(scores)
         x = np.where(there, scores, 0.0)
-        step = np.stack([x, -x]) - self._k
+        step = np.stack([x, -x]) - self._k - unsure
         grown = np.where(there, np.clip(self.sums + np.minimum(step / self._h, ONCE), 0.0, self.cap), self.sums)
         self.since = np.where(grown > 0.0, self.since + 1, 0)
         self.sums = grown
@@ -112,11 +112,11 @@ class Directed:
         self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
         self.reset()
 
-    def add(self, scores: Array, effect: Array) -> None:
-        """One row of scores, and what the change looked for would add to it (c,)."""
+    def add(self, scores: Array, effect: Array, unsure: Array | float = 0.0) -> None:
+        """One row of scores, what the change looked for would add to it, and by how much its means may be off (c,)."""
         e = np.where(np.abs(effect) < FAINT, 0.0, np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST))
         product = np.clip(np.nan_to_num(scores), -CLIP, CLIP) * e
-        cost = 0.5 * e * e + self._allowance * np.abs(e)
+        cost = 0.5 * e * e + (self._allowance + unsure) * np.abs(e)
         step = np.where(np.isfinite(scores), np.stack([product - cost, -product - cost]), 0.0)
         self.sums = np.clip(self.sums + step / self.threshold, 0.0, self.cap)
         self.since = np.where(self.sums > 0.0, self.since + 1, 0)
@@ -153,7 +153,7 @@ class PageHinkley:
         self._inflate = np.sqrt(1.0 + 1.0 / memory)
         self.threshold = np.full(channels, cusum_threshold(self._reference, 2.0 * run_length / block))
         self.cap = 1.1  # thresholds: it comes down slowly
-        self._sum, self._count = np.zeros(channels), np.zeros(channels)
+        self._sum, self._count, self._unsure = np.zeros(channels), np.zeros(channels), np.zeros(channels)
         self._filled = 0
         self.mean = np.zeros(channels)
         self._blocks = 0
@@ -163,9 +163,10 @@ class PageHinkley:
         """Means may differ by so much more (c,) than the allowance."""
         self._allowance = self._learned + more
 
-    def add(self, scores: Array) -> None:
-        """One row."""
+    def add(self, scores: Array, unsure: Array | float = 0.0) -> None:
+        """One row, and by how much its means may be off (c,)."""
         there = np.isfinite(scores)
+        self._unsure += np.where(there, unsure, 0.0)
         self._sum += np.clip(np.where(there, scores, 0.0), -CLIP, CLIP)
         self._count += there
         self._filled += 1
@@ -173,9 +174,12 @@ class PageHinkley:
             return
         known = self._count > 0.5 * self._block
         raw = self._sum / np.maximum(self._count, 1.0)
-        self._sum, self._count, self._filled = np.zeros_like(self._sum), np.zeros_like(self._sum), 0
+        forgiven = self._allowance + self._unsure / np.maximum(self._count, 1.0)
+        for total in (self._sum, self._count, self._unsure):
+            total[:] = 0.0
+        self._filled = 0
         difference = raw - self.mean
-        beyond = np.sign(difference) * np.maximum(np.abs(difference) - self._allowance, 0.0)
+        beyond = np.sign(difference) * np.maximum(np.abs(difference) - forgiven, 0.0)
         z = np.where(known, beyond * np.sqrt(self._block) / self._inflate, 0.0)
         step = (np.stack([z, -z]) - self._reference) / self.threshold
         self.sums = np.clip(self.sums + np.where(known, step, 0.0), 0.0, self.cap)
@@ -192,7 +196,7 @@ class PageHinkley:
 
     def reset(self) -> None:
         """Start from nothing."""
-        for x in (self._sum, self._count, self.mean, self.sums):
+        for x in (self._sum, self._count, self._unsure, self.mean, self.sums):
             x[:] = 0.0
         self._filled = self._blocks = 0
 
@@ -260,12 +264,13 @@ class Detectors:
         self._kind = np.zeros(c, dtype=np.intp)
         self._slow = SLOW * rate
 
-    def add(self, scores: Array, effect: Array | None = None) -> None:
-        """One row of scores, and what the changes looked for would add to it (c,)."""
-        for d in (self.cusum, self.creep, self.spread):
-            d.add(scores)
+    def add(self, scores: Array, effect: Array | None = None, unsure: Array | float = 0.0) -> None:
+        """One row of scores, what the changes looked for would add to it, and by how much its means may be off (c,)."""
+        self.cusum.add(scores, unsure)
+        self.creep.add(scores, unsure)
+        self.spread.add(np.sign(scores) * np.maximum(np.abs(scores) - unsure, 0.0))
         if effect is not None:
-            self.directed.add(scores, effect)
+            self.directed.add(scores, effect, unsure)
         level = self.level
         fresh = (level >= 1.0) & ~self.alarm
         if fresh.any():

@@ -27,6 +27,7 @@ JITTER = 1e-3  # [s]
 TICK = 5e-3  # [s] by which commands may come to act later or sooner: two clocks that tick side by side wander past each other
 STICK = 0.05  # [rad/s]; slower joints may stick
 MOVING, STILL, LATEST = 40.0, 4.0, 0.03  # [N m/s] of a servo whose set point moves, or does not; [s]
+USUAL_LATE = 2e-3  # [s] by which commands are late or early as a rule
 FOLLOW = 0.05  # share of a sample in what is missing while it does not
 SMOOTH, LASTS = 0.02, 0.03  # [s] over which changes of sole torques are smoothed; for which soles roll after them
 LOADED = 30.0  # [N] at least, for where a sole is pushed to mean something
@@ -73,6 +74,7 @@ class Residuals:
         self._half = np.array([np.ptp(c, axis=0) / 2.0 for c in corners]).reshape(-1, 2)
         self._rolling = np.zeros(3)  # how fast soles change that are pushed near their edges [N m/s]
         self._missing = np.full(n, np.nan)  # torque [N m] beside the servos' law while their set points stand still
+        self._noise = np.ones(n)  # its variance then [N² m²]
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:
         """Residuals (c,), features of their mean (c, 3), and what their spread grows with (c,); blocks in order.
@@ -85,12 +87,13 @@ class Residuals:
         F[:, 0] = 1.0
         law = self.law(b)
         rate = self.joints.kp * b.command_rate
-        late = self._lateness(b.effort - law, np.nan_to_num(rate))
+        late, unsure = self._lateness(b.effort - law, np.nan_to_num(rate))
         r[p["timing"]] = late
         # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
-        r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * (0.0 if np.isnan(late) else late)
+        mended = 0.0 if np.isnan(late) else late * USUAL_LATE**2 / (USUAL_LATE**2 + unsure**2)
+        r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * mended
         F[p["tracking"], 1], F[p["tracking"], 2] = np.nan_to_num(law), 1e-3 * np.nan_to_num(rate)
-        g[p["tracking"]] = JITTER * np.nan_to_num(rate)
+        g[p["tracking"]] = np.hypot(JITTER, min(unsure, USUAL_LATE)) * np.nan_to_num(rate)
         r[p["encoder"]] = b.jump
         g[p["encoder"]] = np.nan_to_num(b.qd)
         speed = float(np.sqrt(np.mean(np.nan_to_num(b.qd) ** 2)))
@@ -130,18 +133,22 @@ class Residuals:
         x, y = np.minimum(np.abs(pressure - self._middle) / self._half, 1.0).T
         return np.stack([y, x, np.maximum(x, y)], axis=1)
 
-    def _lateness(self, error: Array, rate: Array) -> float:
+    def _lateness(self, error: Array, rate: Array) -> tuple[float, float]:
         """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
-        do. One drive that is at fault does not change a median, and what was missing before it moved is not counted."""
+        do. One drive that is at fault does not change a median, and what was missing before it moved is not counted.
+        And its standard deviation: few joints that move gently tell little."""
         still = (np.abs(rate) < STILL) & np.isfinite(error)
         known = np.isfinite(self._missing)
         follow = np.where(known, self._missing + FOLLOW * (error - self._missing), error)
         moving = (np.abs(rate) > MOVING) & known & np.isfinite(error)
-        late = float("nan")
+        late, unsure = float("nan"), USUAL_LATE
         if moving.sum() >= 3:
+            unsure = float(np.sum((rate**2 / self._noise)[moving])) ** -0.5
             late = float(np.clip(np.median((self._missing - error)[moving] / rate[moving]), -LATEST, LATEST))
+        off = np.where(still & known, (error - self._missing) ** 2, self._noise)
+        self._noise = self._noise + FOLLOW * (off - self._noise)
         self._missing = np.where(still, follow, self._missing)
-        return late
+        return late, unsure
 
     def law(self, b: Block) -> Array:
         """Torques that the servos should give [N m] (n,)."""
