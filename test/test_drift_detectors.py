@@ -116,11 +116,11 @@ def test_means_may_be_off_by_what_is_unsure_for_as_long_as_it_is(unsure, alarms)
     rng = np.random.default_rng(0)
     seen = False
     for _ in range(6000):
-        d.add(rng.standard_normal(1) + 0.3, np.full(1, 0.5), np.full(1, unsure))
+        d.add(rng.standard_normal(1) + 0.3, None, np.full(1, unsure))
         seen |= bool(d.alarm[0])
     assert seen == alarms
     for _ in range(1000):
-        d.add(rng.standard_normal(1) + 0.3, np.full(1, 0.5), np.zeros(1))
+        d.add(rng.standard_normal(1) + 0.3, None, np.zeros(1))
         seen |= bool(d.alarm[0])
     assert seen
 
