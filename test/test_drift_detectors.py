@@ -125,6 +125,16 @@ def test_means_may_be_off_by_what_is_unsure_for_as_long_as_it_is(unsure, alarms)
     assert seen
 
 
+@pytest.mark.parametrize(("unsure", "alarms"), [(0.0, True), (0.1, True), (0.5, False)])
+def test_a_gain_that_is_not_known_better_is_no_change(unsure, alarms):
+    """Of a joint that hardly moved while it was learned, friction may be found to be more than was learned."""
+    d = Directed(1, 1e9)
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        d.add(rng.standard_normal(1) + 0.9 * 0.6, np.full(1, 0.6), np.full(1, unsure))
+    assert (d.level[0] >= 1.0) == alarms
+
+
 def test_effects_too_faint_to_be_told_from_a_wrong_model_are_not_looked_for():
     """A joint that creeps: friction is almost nothing there, and what the model lacks many times that."""
     d = Directed(1, 1e9)

@@ -112,11 +112,13 @@ class Directed:
         self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
         self.reset()
 
-    def add(self, scores: Array, effect: Array) -> None:
-        """One row of scores, and what the change looked for would add to it (c,)."""
+    def add(self, scores: Array, effect: Array, unsure: Array | float = 0.0) -> None:
+        """One row of scores, what the change looked for would add to it, and by how much its means may be off (c,)."""
         e = np.where(np.abs(effect) < FAINT, 0.0, np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST))
         product = np.clip(np.nan_to_num(scores), -CLIP, CLIP) * e
-        cost = 0.5 * e * e + self._allowance * np.abs(e)
+        # Half of the effect is forgiven as it is: that is enough where the mean is known well.
+        size = np.abs(e)
+        cost = size * np.maximum(0.5 * size + self._allowance, 0.25 * size + unsure)
         step = np.where(np.isfinite(scores), np.stack([product - cost, -product - cost]), 0.0)
         self.sums = np.clip(self.sums + step / self.threshold, 0.0, self.cap)
         self.since = np.where(self.sums > 0.0, self.since + 1, 0)
@@ -270,7 +272,7 @@ class Detectors:
         self.creep.add(scores, unsure)
         self.spread.add(np.sign(scores) * np.maximum(np.abs(scores) - unsure, 0.0))
         if effect is not None:
-            self.directed.add(scores, effect)
+            self.directed.add(scores, effect, unsure)
         level = self.level
         fresh = (level >= 1.0) & ~self.alarm
         if fresh.any():
