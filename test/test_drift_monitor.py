@@ -16,8 +16,10 @@ from digital_twin.core.drift.parameters import Changes, Payload
 from digital_twin.core.drift.rehearsal import Rehearsal, squats_and_sways
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block
+from digital_twin.core.drift.soles import Soles
 from digital_twin.core.drift.verdict import Judge
 from digital_twin.core.faults import parse_fault
+from digital_twin.core.robot_config import FootConfig
 from digital_twin.core.script import load_script
 from digital_twin.paths import find
 from digital_twin.robots import with_version
@@ -306,6 +308,31 @@ def test_soles_that_are_pushed_at_their_edges_are_expected_to_roll(robot):
     assert at_edge[0] > 5.0 * inside[0] > 0.0 and at_edge[1] == 0.0
     assert at_edge[0] == pytest.approx(250.0 * 0.02 * 0.9**2, rel=0.1)
     assert rolling(0.9 * edge, 0.0) == pytest.approx(0.0, abs=1e-2)
+
+
+def test_where_soles_are_pushed_whatever_the_robot_weighs():
+    """A light robot's feet stand as a heavy one's do; a foot that is a point divides by nothing; silence is no standing."""
+    feet = [FootConfig("left", "l"), FootConfig("right", "r", polygon=[(0.0, 0.0)] * 3)]
+    for weight in (20.0, 800.0):
+        soles, load = Soles(feet, weight), 0.5 * weight
+        wrenches = np.array([[0.0, 0.0, load, 0.0, -0.05 * load, 0.0], [0.0, 0.0, load, 0.0, 0.0, 0.0]])
+        assert soles.pushed(wrenches) == pytest.approx(np.array([[0.5, 0.0], [0.0, 0.0]]))
+        assert soles.flat(wrenches).tolist() == [True, True]
+        wrenches[0, 4] *= 1.4
+        wrenches[1, 2] = 0.2 * weight
+        assert soles.flat(wrenches).tolist() == [False, False]
+        assert not soles.flat(np.full((2, 6), np.nan)).any()
+
+
+def test_drives_without_noise_are_no_division_by_nothing(robot):
+    residuals, n = Residuals(robot.model, robot.config, robot.joints), robot.model.n
+    for _ in range(20_000):  # the variance underflows
+        residuals._lateness(np.zeros(n), np.zeros(n))
+    assert residuals._noise.max() < 1e-300
+    moving = at_rest(robot, 1, command_rate=60.0 / robot.joints.kp)
+    with np.errstate(all="raise"):
+        r, _, g = residuals.compute(replace(moving, effort=residuals.law(moving)))
+    assert np.isfinite(r[residuals.parts["tracking"]]).all() and np.isfinite(g).all()
 
 
 def test_what_is_missing_at_rest_is_no_lateness_when_set_points_move(robot):

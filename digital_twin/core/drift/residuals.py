@@ -16,8 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from digital_twin.core.arrays import Array
-from digital_twin.core.drift.dynamics import BodyDynamics
+from digital_twin.core.drift.dynamics import GRAVITY, BodyDynamics
 from digital_twin.core.drift.sample import Block, finite
+from digital_twin.core.drift.soles import Soles
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
 
@@ -28,9 +29,9 @@ TICK = 5e-3  # [s] by which commands may come to act later or sooner: two clocks
 STICK = 0.05  # [rad/s]; slower joints may stick
 MOVING, STILL, LATEST = 40.0, 4.0, 0.03  # [N m/s] of a servo whose set point moves, or does not; [s]
 USUAL_LATE = 2e-3  # [s] by which commands are late or early as a rule
+QUIETEST = 1e-6  # [N² m²]; no drive is taken to be less noisy
 FOLLOW = 0.05  # share of a sample in what is missing while it does not
 SMOOTH, LASTS = 0.02, 0.03  # [s] over which changes of sole torques are smoothed; for which soles roll after them
-LOADED = 30.0  # [N] at least, for where a sole is pushed to mean something
 USUAL_STRENGTH, USUAL_DELAY, USUAL_FRICTION = 0.05, 5.0, 0.3  # deviations of robots: relative, [ms], relative
 FRICTION, STRENGTH = 0.8, 0.1  # changes that are looked for: times the friction, share of the motor's strength
 
@@ -69,9 +70,7 @@ class Residuals:
         self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
         self.usual[self.parts["torque"], 1] = USUAL_FRICTION
         self._sole: tuple[int, Array] | None = None
-        corners = [np.array(f.polygon) for f in robot.feet]
-        self._middle = np.array([(c.max(axis=0) + c.min(axis=0)) / 2.0 for c in corners]).reshape(-1, 2)
-        self._half = np.array([np.ptp(c, axis=0) / 2.0 for c in corners]).reshape(-1, 2)
+        self._soles = Soles(robot.feet, model.mass * GRAVITY)
         self._rolling = np.zeros(3)  # how fast soles change that are pushed near their edges [N m/s]
         self._missing = np.full(n, np.nan)  # torque [N m] beside the servos' law while their set points stand still
         self._noise = np.ones(n)  # its variance then [N² m²]
@@ -121,17 +120,11 @@ class Residuals:
         change = dt / (dt + SMOOTH) * (torques - last[1])
         self._sole = b.stamp_ns, last[1] + change
         # The nearer to its edge a sole is pushed, the softer it stands.
-        rolling = (np.abs(change / dt) * self._edge(b.wrenches) ** 2).sum(axis=0)
+        x, y = np.minimum(self._soles.pushed(b.wrenches), 1.0).T
+        edge = np.stack([y, x, np.maximum(x, y)], axis=1)  # what lets it roll about its x, y and z axis
+        rolling = (np.abs(change / dt) * edge**2).sum(axis=0)
         self._rolling = self._rolling + dt / (dt + LASTS) * (rolling - self._rolling)
         return np.asarray(change / dt)
-
-    def _edge(self, wrenches: Array) -> Array:
-        """How far from the sole's middle each foot is pushed, along x, y and either (f, 3), as a share of the way to its edge:
-        what lets it roll about its x, y and z axis."""
-        w = np.nan_to_num(wrenches)
-        pressure = np.stack([-w[:, 4], w[:, 3]], axis=1) / np.maximum(w[:, 2:3], LOADED)
-        x, y = np.minimum(np.abs(pressure - self._middle) / self._half, 1.0).T
-        return np.stack([y, x, np.maximum(x, y)], axis=1)
 
     def _lateness(self, error: Array, rate: Array) -> tuple[float, float]:
         """How late commands seem to be [s], from torques (n,) that are missing while set points move; NaN when too few
@@ -143,7 +136,7 @@ class Residuals:
         moving = (np.abs(rate) > MOVING) & known & np.isfinite(error)
         late, unsure = float("nan"), USUAL_LATE
         if moving.sum() >= 3:
-            unsure = float(np.sum((rate**2 / self._noise)[moving])) ** -0.5
+            unsure = float(np.sum((rate**2 / np.maximum(self._noise, QUIETEST))[moving])) ** -0.5
             late = float(np.clip(np.median((self._missing - error)[moving] / rate[moving]), -LATEST, LATEST))
         off = np.where(still & known, (error - self._missing) ** 2, self._noise)
         self._noise = self._noise + FOLLOW * (off - self._noise)

@@ -11,6 +11,7 @@ import numpy as np
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.base_state import BaseState
+from digital_twin.core.drift.soles import Soles
 from digital_twin.core.drift.window import Window
 from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
 from digital_twin.core.model import RobotModel
@@ -18,7 +19,6 @@ from digital_twin.core.robot_config import Joints, RobotConfig
 
 NS = 1_000_000_000
 MEMORY = 64  # readings of a stream among which that of a stamp is looked for
-INNER = 0.6  # of a sole, from its middle: a foot that is pushed further out may tilt
 LEARNING = 0.02  # share of a stream's usual pace that each message renews
 SETTLING = 100_000_000  # [ns] that speeds and accelerations take after readings that were missed
 HELD = 0.5  # [s] after which no command was missed: there was none, and the last one is held
@@ -132,10 +132,8 @@ class Sampler:
         self._n, self._k = n, k
         self._period, self._delay = round(NS / rate), round(delay * NS)
         self._filter = JointFilter(n, joints.encoder_noise, joints.encoder_resolution, JointFilterConfig())
-        self._weight = model.mass * 9.81
         self._sensed = [bool(f.wrench_topic) for f in robot.feet]
-        corners = [np.array(f.polygon) for f in robot.feet]
-        self._soles = [(c.min(axis=0), c.max(axis=0)) for c in corners]
+        self._soles = Soles(robot.feet, model.mass * 9.81)
         self.command = Command(n)
         self._joints: deque[tuple[int, Array, Array, Array, Array, Array]] = deque(maxlen=MEMORY)
         self._imu: deque[tuple[int, Array, Array]] = deque(maxlen=4 * MEMORY)
@@ -259,14 +257,7 @@ class Sampler:
         """Which feet lie flat: loaded, and not on an edge. All, where nothing is sensed."""
         if not any(self._sensed):
             return (True,) * self._k
-        return tuple(self._flat(w, low, high) for w, (low, high) in zip(wrenches, self._soles, strict=True))
-
-    def _flat(self, w: Array, low: Array, high: Array) -> bool:
-        if not w[2] > 0.25 * self._weight:
-            return False
-        pressure = np.array([-w[4], w[3]]) / w[2]  # where the ground pushes, in the sole [m]
-        middle, half = 0.5 * (low + high), 0.5 * (high - low)
-        return bool((np.abs(pressure - middle) < INNER * half).all())
+        return tuple(self._soles.flat(wrenches).tolist())
 
     @property
     def newest_base(self) -> BaseState | None:
