@@ -72,6 +72,47 @@ def test_it_averages_and_forgets(robot):
     assert ground.normal[1] - still.normal[1] == pytest.approx(-0.05, abs=1e-3)
 
 
+def leaning(ground, robot, tilt, t=0.0):
+    """A forecast that begins at t, in which the robot leans more and more on the ground, by `tilt` after 0.1 s."""
+    times = np.arange(1, 11) * 0.02
+    turned = np.array([ground.frame().T @ exp_so3([tilt * s / 0.1, 0.0, 0.0]) for s in times])
+    ground.expect(round(t * NS), times, np.tile(robot.joints.stand, (10, 1)), turned)
+
+
+def test_soles_that_lean_as_was_forecast_are_no_slope(robot):
+    ground = Ground(robot.model, robot.config)
+    ground.update(base(np.eye(3)), robot.joints.stand)
+    flat = ground.normal
+    for k in range(20):
+        leaning(ground, robot, 0.02, 0.1 * k)
+        ground.update(base(exp_so3([0.02, 0.0, 0.0]), 0.1 * (k + 1)), robot.joints.stand)
+    assert ground.normal == pytest.approx(flat, abs=1e-5)
+    for k in range(20, 40):  # twice as much as was forecast: the rest is the ground
+        leaning(ground, robot, 0.02, 0.1 * k)
+        ground.update(base(exp_so3([0.04, 0.0, 0.0]), 0.1 * (k + 1)), robot.joints.stand)
+    assert ground.normal - flat == pytest.approx([0.0, -0.02, 0.0], abs=1e-3)
+
+
+def test_what_no_forecast_can_know_of_soles_is_not_asked_of_it(robot):
+    """One that is old, or has not begun, or has the foot in the air."""
+    for tilt, began in ((0.02, -1.0), (0.02, 0.2), (0.3, 0.0)):
+        ground, plain = Ground(robot.model, robot.config), Ground(robot.model, robot.config)
+        leaning(ground, robot, tilt, began)
+        for g in (ground, plain):
+            g.update(base(exp_so3([0.02, 0.0, 0.0]), 0.1), robot.joints.stand)
+        assert ground.normal.tolist() == plain.normal.tolist()
+        ground.clear()
+        assert ground.normal.tolist() == [0, 0, 1]
+
+
+def test_zeros_of_encoders_are_taken_off(robot):
+    zero = np.full(robot.model.n, 0.02)
+    ground, plain = Ground(robot.model, robot.config, zero), Ground(robot.model, robot.config)
+    ground.update(base(np.eye(3)), robot.joints.stand + zero)
+    plain.update(base(np.eye(3)), robot.joints.stand)
+    assert ground.normal == pytest.approx(plain.normal, abs=1e-12)
+
+
 def test_feet_in_the_air_say_nothing(robot):
     ground = Ground(robot.model, robot.config)
     ground.update(base(exp_so3([0.2, 0.0, 0.0]), contacts=(False, False)), robot.joints.stand)

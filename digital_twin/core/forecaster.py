@@ -74,7 +74,7 @@ class Forecaster:
     Attributes:
         models: the compiled model of each fidelity that simulates.
         power, power_state: motors and battery, and how warm and how charged they are now; see `observe`.
-        ground: what is known of the ground; the caller feeds it.
+        ground: what is known of the ground; the caller feeds it with states, `forecast` with forecasts.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Forecaster:
             self._friction[fidelity] = FrictionLaw(self.models[fidelity].mj, self._touches)
         self.version = self.models["contact"].version
         self.residual = ResidualTorque(residual or ResidualConfig(), model.joint_names)
-        self.ground = Ground(model, robot)
+        self.ground = Ground(model, robot, joints.zero_error)
 
     def prepare(self, spec: mujoco.MjSpec, alter: Callable[[mujoco.MjSpec], None] | None = None) -> None:
         """Give a scene the contacts of the robot config and the fluid, in place; then what else `alter` does."""
@@ -163,6 +163,8 @@ class Forecaster:
                 states, controls, assumed = *self._controlled(model, start, controller, steps), "a controller"
                 set_points = SetPoints(*np.moveaxis(controls.reshape(steps, -1, 3)[at - 1], -1, 0))
             motion = self.in_odom(model, start, states[at - 1], base)
+            if controller is None and fidelity != "rigid_body":
+                self.ground.expect(stamp_ns, times, motion.q, motion.rotation)
         return Forecast(stamp_ns, times, motion, set_points, fidelity, assumed, self.version, start, controls, power)
 
     def _step_times(self, steps: int) -> Array:

@@ -3,11 +3,16 @@
 A forecast in which the soles do not lie flat on the ground begins with a lurch that the robot never makes. The attitude
 is uncertain by as much as the accelerometer's bias tilts it, so soles that seem to lie askew are explained by both an
 error of the attitude and a slope, each in proportion to its variance.
+
+Soles do lean, by as much as contacts give under the torque that they bear: milliradians, and tens of them near an edge.
+A forecast simulates that, so what the last one said about the soles at this stamp is taken off what is seen of them.
+What remains is the ground, and the next forecast begins with soles that lean as its contacts would have them.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,34 +24,61 @@ from digital_twin.core.rotation import exp_so3
 
 NS = 1_000_000_000
 STEEP = 3.0  # standard deviations of tilt, beyond which the ground slopes whatever is usual
+RECENT = 0.3  # [s] for which a forecast is taken to know how soles lean
+MOST_LEAN = 0.1  # [rad]; a sole that leans more was forecast to be in the air
+NOISE = 0.1  # [s] over which soles are averaged whose lean is known
+
+
+class _Expected(NamedTuple):
+    """A forecast: when it began, times [s] (k,), joints [rad] (k, n), base in odom (k, 3, 3), the ground's normal."""
+
+    stamp_ns: int
+    times: Array
+    q: Array
+    rotation: Array
+    normal: Array
 
 
 class Ground:
-    """Feed it states; `frame` is the rotation from odom to a frame whose z axis is the ground's normal."""
+    """Feed it states and forecasts; `frame` is the rotation from odom to a frame whose z axis is the ground's normal."""
 
-    def __init__(self, model: RobotModel, robot: RobotConfig, settling: float = 1.0) -> None:
-        """`settling` [s] over which the soles' attitudes are averaged: they roll when the robot moves."""
+    def __init__(
+        self, model: RobotModel, robot: RobotConfig, zero_error: Array | float = 0.0, settling: float = 1.0
+    ) -> None:
+        """`zero_error` [rad] (n,) of the joints. `settling` [s] over which soles are averaged of which no forecast says how
+        they lean.
+        """
         self._kinematics = model.kinematics([f.frame for f in robot.feet])
-        self._settling = settling
-        self._stamp: int | None = None
-        self._known = 0.0
-        self.normal = np.array([0.0, 0.0, 1.0])
+        self._zero, self._settling = zero_error, settling
+        self.clear()
 
     def clear(self) -> None:
         """Forget what was known."""
-        self._stamp, self._known = None, 0.0
+        self._stamp: int | None = None
+        self._known = 0.0
+        self._expected: _Expected | None = None
         self.normal = np.array([0.0, 0.0, 1.0])
 
+    def expect(self, stamp_ns: int, times: Array, q: Array, rotation: Array) -> None:
+        """A forecast with contacts, begun on the ground of now.
+
+        Args:
+            stamp_ns, times: when it began, and [s] (k,) from there.
+            q, rotation: joints as they would be read [rad] (k, n), the base in odom (k, 3, 3).
+        """
+        self._expected = _Expected(stamp_ns, times, q, rotation, self.normal)
+
     def update(self, base: BaseState, q: Array) -> None:
-        """A state: the base in odom and joint positions [rad] (n,)."""
+        """A state: the base in odom and joints as they are read [rad] (n,)."""
         if not any(base.contacts) or not np.isfinite(q).all():
             return
-        self._kinematics.update(q)
-        standing = [i for i, stands in enumerate(base.contacts) if stands]
-        seen = (base.rotation @ self._kinematics.rotation[standing][:, :, 2].T).mean(axis=1)
+        normals = self._normals(q, base.rotation, base.contacts)
+        leans = self._leans(base)
+        seen = (normals if leans is None else normals - leans).mean(axis=0)
         length = float(np.linalg.norm(seen))
         if seen[2] < 0.7 * length:
             return  # steeper than anybody stands on
+        settling = self._settling if leans is None else min(NOISE, self._settling)
         dt = 0.0 if self._stamp is None else (base.stamp_ns - self._stamp) / NS
         if dt < 0.0 or dt > 10.0 * self._settling:
             self._stamp = None
@@ -55,18 +87,30 @@ class Ground:
             self._known = 0.0
         else:
             # At first a plain mean, later one that forgets.
-            self._known = min(self._known + dt if self._known else 2.0 * dt, self._settling)
+            self._known = min(self._known + dt if self._known else 2.0 * dt, settling)
             share = min(1.0, dt / max(self._known, 1e-9))
         self._stamp = base.stamp_ns
         self.normal = self.normal + share * (seen / length - self.normal)
         self.normal /= np.linalg.norm(self.normal)
 
+    def _normals(self, q: Array, rotation: Array, contacts: tuple[bool, ...]) -> Array:
+        """Of the standing soles in odom (m, 3)."""
+        self._kinematics.update(q - self._zero)
+        standing = [i for i, stands in enumerate(contacts) if stands]
+        return np.asarray(self._kinematics.rotation[standing][:, :, 2] @ rotation.T)
+
+    def _leans(self, base: BaseState) -> Array | None:
+        """How the standing soles lean by the last forecast: their normals less the ground's, in odom (m, 3)."""
+        e = self._expected
+        if e is None or not 0 <= base.stamp_ns - e.stamp_ns <= min(RECENT, e.times[-1]) * NS:
+            return None
+        at = int(np.searchsorted(e.times, (base.stamp_ns - e.stamp_ns) / NS - 1e-9))
+        leans = self._normals(e.q[at], e.rotation[at], base.contacts) - e.normal
+        return leans if np.abs(leans).max() < MOST_LEAN else None
+
     def frame(self) -> Array:
-        """R_ground_odom (3, 3): turns the ground's normal to z by the shortest way."""
-        n = self.normal
-        axis = np.array([n[1], -n[0], 0.0])
-        size = float(np.linalg.norm(axis))
-        return np.eye(3) if size < 1e-12 else exp_so3(axis / size * math.atan2(size, float(n[2])))
+        """R_ground_odom (3, 3)."""
+        return upright(self.normal)
 
     def gravity(self, base: BaseState, slope: float) -> Array:
         """Which way is down in the ground's frame: a unit vector (3,).
@@ -74,10 +118,21 @@ class Ground:
         `slope` [rad]: standard deviation of the ground's slope. What the attitude's covariance explains of the tilt
         between soles and odom is taken for an error of the attitude; what both cannot explain is a slope all the same.
         """
-        variance = 0.5 * float(base.covariance[3, 3] + base.covariance[4, 4])
-        total = max(slope**2 + variance, 1e-12)
-        steep = float(self.normal[0] ** 2 + self.normal[1] ** 2) > STEEP**2 * total
-        share = 1.0 if steep else slope**2 / total
-        tilted = self.normal * [share, share, 1.0]
-        n = tilted / np.linalg.norm(tilted)
-        return np.array([n[0], n[1], -n[2]])
+        return down(self.normal, 0.5 * float(base.covariance[3, 3] + base.covariance[4, 4]), slope)
+
+
+def upright(normal: Array) -> Array:
+    """The rotation (3, 3) that turns a normal to z by the shortest way."""
+    axis = np.array([normal[1], -normal[0], 0.0])
+    size = float(np.linalg.norm(axis))
+    return np.eye(3) if size < 1e-12 else exp_so3(axis / size * math.atan2(size, float(normal[2])))
+
+
+def down(normal: Array, variance: float, slope: float) -> Array:
+    """As of `Ground.gravity`; `variance` [rad²] of roll and pitch each."""
+    total = max(slope**2 + variance, 1e-12)
+    steep = float(normal[0] ** 2 + normal[1] ** 2) > STEEP**2 * total
+    share = 1.0 if steep else slope**2 / total
+    tilted = normal * [share, share, 1.0]
+    n = tilted / np.linalg.norm(tilted)
+    return np.array([n[0], n[1], -n[2]])

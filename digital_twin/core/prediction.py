@@ -67,7 +67,7 @@ class Prediction:
     def observe(self, s: State) -> None:
         """Keep up with a state: the ground under it, and how warm its motors have become since the last one."""
         f, dt = self.forecaster, (s.stamp_ns - self._observed_ns) / 1e9
-        f.ground.update(s.base, s.q - self._contact.joints.zero_error)
+        f.ground.update(s.base, s.q)
         if s.effort is not None and 0.0 < dt < MOST_GAP:
             f.observe(s.effort, s.qd, dt)
         self._observed_ns = s.stamp_ns

@@ -26,7 +26,7 @@ class ForecastConfig:
     trend_time: float = param(0.2, "for how long a command goes on at its speed", unit="s", low=0.01, high=5)
     command_delay: float = param(0.003, "from a command to its torque", unit="s", low=0, high=0.1)
     fluid: FluidConfig = param(FluidConfig)
-    slope: float = param(0.01, "standard deviation of the ground's slope", unit="rad", low=0, high=0.5)
+    slope: float = param(0.003, "standard deviation of the ground's slope", unit="rad", low=0, high=0.5)
 
 
 @dataclass(frozen=True)

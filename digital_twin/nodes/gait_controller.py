@@ -56,7 +56,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._state: VirtualState | None = None
         self._worker: GateWorker | None = None
         self._gate = self._open_gate(gait) if s.gate == "twin" else None
-        self._ground, self._looked_ns = Ground(robot.model, robot.config), 0
+        self._ground, self._looked_ns = Ground(robot.model, robot.config, robot.joints.zero_error), 0
         self._told, self._why, self._asked_wrong = "", "", ""
         self._stamp_ns, self._heard_ns = 0, 0
         self._inputs = GaitInputs(self, robot, self._step)
@@ -89,7 +89,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
     def _use(self, made: tuple[Robot, GaitController]) -> None:
         """Another model is in service. In mid-step, too: what the controller remembers is of no model."""
         robot, controller = made
-        ground = Ground(robot.model, robot.config)
+        ground = Ground(robot.model, robot.config, robot.joints.zero_error)
         ground.normal = self._ground.normal
         self._ground = ground
         controller.restore(self.controller.snapshot())
@@ -125,7 +125,7 @@ class GaitControllerNode(TwinNode[GaitSettings]):
         self._state = state
         if self._gate is not None and abs(state.stamp_ns - self._looked_ns) >= LOOK:
             self._looked_ns = state.stamp_ns
-            self._ground.update(state.base, state.q - self.controller.zero_error)
+            self._ground.update(state.base, state.q)
         self._stamp_ns, self._heard_ns = state.stamp_ns, self.now_ns()
         self._publish(self.controller.step(state, wrenches), state.stamp_ns)
         self.loop.add((time.perf_counter_ns() - start) / 1e6)

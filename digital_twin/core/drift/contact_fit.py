@@ -110,7 +110,8 @@ class _Search:
         m, first = f.motion(states[:, picked]), f.motion(starts)
         at = t.starts[:, None] + np.arange(1, self._ahead + 1)
         w = t.window
-        position = (m.position - first.position[:, None]) @ A - (w.position[at] - w.position[t.starts][:, None])
+        moved = w.position[at] - w.position[t.starts][:, None]
+        position = (m.position - first.position[:, None]) @ A - moved
         velocity = m.velocity @ A - w.velocity[at]
         load = np.zeros(at.shape)
         for i, foot in enumerate(c.config.feet):

@@ -23,8 +23,9 @@ from digital_twin.core.drift.window import Window
 from digital_twin.core.errors import TwinError
 from digital_twin.core.forecast_model import ForecastModel
 from digital_twin.core.forecaster import GRAVITY
-from digital_twin.core.ground import Ground
-from digital_twin.core.model import RobotModel
+from digital_twin.core.ground import MOST_LEAN, down, upright
+from digital_twin.core.model import Kinematics, RobotModel
+from digital_twin.core.prediction_config import ForecastConfig
 from digital_twin.core.robot_config import Joints, RobotConfig
 from digital_twin.core.rotation import log_so3
 from digital_twin.core.world import World
@@ -36,6 +37,8 @@ CHUNK = 0.02  # [s] after which a residual is asked again
 BLOCK = 0.5  # [s] of starts that are drawn together
 _FLOOR = (5e-4, 4e-3, 4e-3)  # [rad], [m], [rad]: what the synchronizer's own errors leave of the best forecast
 MOST_STARTS = 200
+LEAD = 0.1  # [s] in which soles come to lean as a model's contacts would have them
+TILT = 0.01  # [rad] by which the attitude in a window may err
 LONG, STRETCH = 20.0, 3.0  # [s]: a window that is split into stretches, and their length
 
 
@@ -112,7 +115,9 @@ class Trials:
         speeds = np.nan_to_num(smooth(self.window.command, self.dt, SHORT, 1))
         self._speeds = speeds if feeds_speed else np.zeros_like(speeds)
         w = self.window
-        ok = whole & np.isfinite(w.q).all(1) & np.isfinite(w.position).all(1) & np.isfinite(w.command).any(1)
+        self._whole = ok = (
+            whole & np.isfinite(w.q).all(1) & np.isfinite(w.position).all(1) & np.isfinite(w.command).any(1)
+        )
         first = np.arange(0, len(w) - ahead, max(1, round(config.spacing / self.dt)))
         first = first[[bool(ok[i : i + ahead + 1].all()) for i in first]] if len(first) else first
         if not len(first):
@@ -151,18 +156,53 @@ class Trials:
         m, first = f.motion(self._simulate(f, starts, controls, c)), f.motion(starts)
         w, end = self.window, self.ends
         moved = w.position[end] - w.position[self.starts]
-        position = (m.position - first.position) @ A - moved
-        turned = [log_so3(now @ then.T) for now, then in zip(w.rotation[end], A.T @ m.rotation, strict=True)]
+        back = A.transpose(0, 2, 1)
+        position = np.einsum("tij,tj->ti", back, m.position - first.position) - moved
+        turned = [log_so3(now @ then.T) for now, then in zip(w.rotation[end], back @ m.rotation, strict=True)]
         out = np.concatenate([m.q - w.q[end], position, np.array(turned)], axis=1)
         if not np.isfinite(out).all() or np.abs(out).max() > 10.0:
             raise TwinError("forecasts with the new model diverge")
         return out
 
     def prepare(self, f: ForecastModel, c: Candidate) -> tuple[Array, Array, Array]:
-        """Start states (N, size), controls (N, steps, nu), and R_ground_odom (3, 3) in which the model stands."""
-        A = self._ground(f.model, c, f)
-        starts = np.array([self._start(f, i, A) for i in self.starts])
-        return starts, np.array([self._controls(f.model.n, i, c.delay) for i in self.starts]), A
+        """Start states (N, size), controls (N, steps, nu), and R_ground_odom (N, 3, 3) in which each stands."""
+        w, zero = self.window, f.joints.zero_error
+        soles = f.model.kinematics([foot.frame for foot in c.config.feet])
+        feet = self.contacts[self.starts]
+        seen = _normals(soles, w.q[self.starts] - zero, w.rotation[self.starts], feet)
+        mean = seen.mean(axis=0)
+        f.mj.opt.gravity[:] = GRAVITY * down(mean / np.linalg.norm(mean), TILT**2, ForecastConfig().slope)
+        A = np.array([upright(n) for n in seen - self._leans(f, c, soles)])
+        return *self._begin(f, c, self.starts, A, self.config.horizon), A
+
+    def _begin(self, f: ForecastModel, c: Candidate, at: Index, A: Array, seconds: float) -> tuple[Array, Array]:
+        """Start states and controls."""
+        starts = np.array([self._start(f, i, R) for i, R in zip(at, A, strict=True)])
+        return starts, np.array([self._controls(f.model.n, i, c.delay, seconds) for i in at])
+
+    def _leans(self, f: ForecastModel, c: Candidate, soles: Kinematics) -> Array:
+        """How the standing soles lean on the model's contacts: their normals less the ground's, in odom (N, 3).
+
+        By a simulation that begins a little before, with soles that lie flat; zero where the window does not reach there.
+        """
+        w, zero, out = self.window, f.joints.zero_error, np.zeros((len(self.starts), 3))
+        ok, lead = self._whole, round(LEAD / self.dt)
+        before = self.starts - lead
+        stood = [i >= 0 and bool(ok[i : i + lead + 1].all()) for i in before]
+        rows = np.flatnonzero(
+            np.array(stood) & self.contacts[self.starts].any(axis=1) & self.contacts[before].any(axis=1)
+        )
+        if not len(rows):
+            return out
+        before = before[rows]
+        A = np.array(
+            [upright(n) for n in _normals(soles, w.q[before] - zero, w.rotation[before], self.contacts[before])]
+        )
+        m = f.motion(self._simulate(f, *self._begin(f, c, before, A, LEAD), c))
+        leans = _normals(soles, m.q - zero, m.rotation, self.contacts[self.starts[rows]]) - [0.0, 0.0, 1.0]
+        leans[np.abs(leans).max(axis=1) > MOST_LEAN] = 0.0  # it was forecast to be in the air
+        out[rows] = np.einsum("tji,tj->ti", A, leans)
+        return out
 
     def _simulate(self, f: ForecastModel, starts: Array, controls: Array, c: Candidate) -> Array:
         """States (N, size) at the horizon."""
@@ -180,21 +220,6 @@ class Trials:
             now = states[:, -1]
         return np.asarray(now)
 
-    def _ground(self, model: RobotModel, c: Candidate, f: ForecastModel) -> Array:
-        """R_ground_odom (3, 3), as forecasts take it: soles lie flat, and what odom calls down is half believed."""
-        ground = Ground(model, c.config)
-        if c.config.feet:
-            soles, w = model.kinematics([foot.frame for foot in c.config.feet]), self.window
-            normals = []
-            for i in self.starts:
-                soles.update(w.q[i] - f.joints.zero_error)
-                normals += [w.rotation[i] @ soles.rotation[k][:, 2] for k in np.flatnonzero(self.contacts[i])]
-            mean = np.mean(normals, axis=0) if normals else ground.normal
-            ground.normal = mean / np.linalg.norm(mean)
-        tilted = ground.normal * [0.5, 0.5, 1.0]
-        f.mj.opt.gravity[:] = GRAVITY * np.array([1.0, 1.0, -1.0]) * tilted / np.linalg.norm(tilted)
-        return ground.frame()
-
     def _start(self, f: ForecastModel, i: int, A: Array) -> Array:
         w = self.window
         velocity = w.rotation[i].T @ w.velocity[i]
@@ -203,10 +228,10 @@ class Trials:
             tuple(self.contacts[i]),
         )  # fmt: skip
 
-    def _controls(self, n: int, i: int, delay: float) -> Array:
+    def _controls(self, n: int, i: int, delay: float, seconds: float) -> Array:
         """(steps, 3 n): a command recorded at a sample arrived, at a guess, half a period before it."""
         w, h = self.window, self.config.timestep
-        steps = round(self.config.horizon / h)
+        steps = round(seconds / h)
         at = i + np.floor((np.arange(steps) * h - delay - self.timing) / self.dt + 0.5).astype(int)
         at = np.clip(at, 0, len(w) - 1)
         position = np.where(np.isfinite(w.command[at]), w.command[at], w.q[i])
@@ -214,6 +239,17 @@ class Trials:
         out[:, :, 0] = position
         out[:, :, 1] = self._speeds[at]
         return out.reshape(steps, 3 * n)
+
+
+def _normals(soles: Kinematics, q: Array, rotation: Array, contacts: Array) -> Array:
+    """The mean of the standing soles' normals, unit vectors (N, 3); upwards where none stands."""
+    out = np.tile([0.0, 0.0, 1.0], (len(q), 1))
+    for row, standing in enumerate(contacts):
+        if standing.any():
+            soles.update(q[row])
+            mean = rotation[row] @ soles.rotation[standing][:, :, 2].mean(axis=0)
+            out[row] = mean / np.linalg.norm(mean)
+    return out
 
 
 def grouped(errors: Array) -> dict[str, float]:

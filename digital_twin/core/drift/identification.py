@@ -78,11 +78,18 @@ def identify(
             for n, z in zip(model.joint_names, joints.zero_error, strict=True)
         ]
     )
-    signals = condition(w, model, zero)
-    problem = Problem(Regressor(model, [f.frame for f in config.feet]), joints, suspicion)
-    rows = problem.regressor.rows(signals)
+    signals = condition(w, model, zero, config.imus[0].frame if config.imus else "")
+    hung = changes.payloads.get(suspicion.get("payload", ""))
+    problem = Problem(Regressor(model, [f.frame for f in config.feet]), joints, suspicion, hung)
+    rows = problem.rows(signals)
     problem.fit(signals.qd, rows)
     estimates, told = problem.summary()
+    if not suspicion:
+        # What stays as it was must not leave its share of the weight to nobody: the rest is fitted again beside it.
+        problem.hold(told.told)
+        problem.fit(signals.qd, rows)
+        again, _ = problem.summary()
+        estimates = {k: replace(e, value=again[k].value) if e.told else e for k, e in estimates.items()}
     estimates |= servos.estimates
     told = told.joined(servos.excitation)
     new = _adopt(problem, changes, estimates, suspicion, model, joints)
@@ -158,21 +165,16 @@ def _bodies(problem: Problem, estimates: dict[str, Estimate], loaded: set[str]) 
 
 
 def _hang(problem: Problem, changes: Changes, frame: str, estimates: dict[str, Estimate]) -> Changes:
-    """The payload that was suspected, added to what hangs there already."""
-    added, moment = problem.payload()
-    old = changes.payloads.get(frame, Payload(0.0))
-    mass = old.mass + added
+    """The payload that was suspected, in place of what hung there."""
+    mass, moment = problem.payload()
     error = estimates[label("payload", frame)].error
     others = {k: v for k, v in changes.payloads.items() if k != frame}
     if mass < -3.0 * error - GONE:
-        raise TwinError(
-            f"'{frame}' is {-added:.2g} kg lighter than the model says, which no payload explains: recalibrate"
-        )
+        raise TwinError(f"'{frame}' is {-mass:.2g} kg lighter than without a payload, which none explains: recalibrate")
     if mass < max(3.0 * error, GONE):
         return replace(changes, payloads=others)
-    com = (old.mass * np.array(old.com) + moment) / mass
-    x, y, z = np.clip(com, -4 * AWAY, 4 * AWAY).tolist()
-    return replace(changes, payloads={**others, frame: Payload(float(mass), (x, y, z))})
+    x, y, z = np.clip(moment / mass, -4 * AWAY, 4 * AWAY).tolist()
+    return replace(changes, payloads={**others, frame: Payload(mass, (x, y, z))})
 
 
 def _notes(told: Excitation, estimates: dict[str, Estimate]) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from digital_twin.core.arrays import Array
@@ -17,6 +19,7 @@ from digital_twin.core.drift.estimate import (
 from digital_twin.core.drift.inertia import SIZE, derivative, from_theta, mass_com_inertia, phi_of_body, reference
 from digital_twin.core.drift.parameters import Payload, payload_on_body
 from digital_twin.core.drift.regressor import JOINT_PARAMETERS, Regressor, Row
+from digital_twin.core.drift.signals import Signals
 from digital_twin.core.errors import TwinError
 from digital_twin.core.robot_config import Joints
 
@@ -24,6 +27,7 @@ MASS, SHAPE = 0.05, 0.07  # of θ before the data: α, which is half the relativ
 JOINT_PRIOR = {"damping": (0.6, 0.05), "friction": (0.6, 0.05), "armature": (0.4, 0.005)}  # relative, and at least
 NUISANCE = 0.3  # how much narrower these are for what nobody suspects
 WIDE = 5.0  # how much wider for what somebody does
+BIAS = 0.1  # [m/s²] of the accelerometer
 PAYLOAD, AWAY = 10.0, 0.06  # [kg], and [m] from the frame
 ROUNDS, STEPS = 3, 12  # of reweighting, and of Gauss and Newton in each
 LEAST_NOISE = (0.3, 0.02, 0.02)  # of forces [N], of torques of the base and of joints [N m]
@@ -33,24 +37,31 @@ _UNITS = {"damping": "N·m·s/rad", "friction": "N·m", "armature": "kg·m²"}
 class Problem:
     """Gauss and Newton over bodies, joints and a payload.
 
-    Coordinates: θ of each body, then the changes of damping, friction and armature of each joint, then of a payload its
-    mass and the three mass-weighted distances from where it is taken to be.
+    Coordinates: θ of each body, then the changes of damping, friction and armature of each joint, the accelerometer's
+    bias, then of a payload its mass and the three mass-weighted distances from where it is taken to be.
     """
 
-    def __init__(self, regressor: Regressor, joints: Joints, suspicion: dict[str, str]) -> None:
+    def __init__(
+        self, regressor: Regressor, joints: Joints, suspicion: dict[str, str], hung: Payload | None = None
+    ) -> None:
+        """`hung`: what the model has at the frame suspected of a payload already; it is sought as a whole."""
         r = self.regressor = regressor
         m, n = r.model, r.robot.n
-        self.suspicion = suspicion
-        self._known = [reference(phi_of_body(m, b)) if m.body_mass[b] > 0.0 else None for b in r.bodies]
+        self.suspicion, self._hung = suspicion, hung or Payload(0.0)
+        phis = {b: phi_of_body(m, b) for b in r.bodies}
+        if hung is not None:
+            body, phi = payload_on_body(r.robot, suspicion["payload"], hung)
+            phis[body] = phis[body] - phi
+        self._known = [reference(phis[b]) if m.body_mass[b] > 0.0 else None for b in r.bodies]
         dof = r.robot.dof_index
         self._joint_values = np.concatenate([m.dof_damping[dof], m.dof_frictionloss[dof], joints.armature])
-        self._base = np.concatenate([*(phi_of_body(m, b) for b in r.bodies), self._joint_values])
+        self._base = np.concatenate([*phis.values(), self._joint_values, np.zeros(2)])
         self._friction = m.dof_frictionloss[dof]
         self._payload = suspicion.get("payload", "")
         self.size = r.size + (4 if self._payload else 0)
         self._prior = self._priors(n)
         self._least = np.full(self.size, -np.inf)
-        self._least[r.n_inertial : r.size] = -self._joint_values
+        self._least[r.joints] = -self._joint_values
         self.x = np.zeros(self.size)
         self.covariance = np.zeros((self.size, self.size))
         self.information = np.zeros((self.size, self.size))
@@ -66,6 +77,7 @@ class Problem:
         prior = np.concatenate([*each, joints])
         if self.suspicion:
             prior *= NUISANCE
+        prior = np.concatenate([prior, [BIAS] * 2])
         for kind, name in self.suspicion.items():
             for parameter in {"friction": ("damping", "friction"), "armature": ("armature",)}.get(kind, ()):
                 prior[r.joint_column(parameter, r.robot.joint_index[name])] *= WIDE / NUISANCE
@@ -75,6 +87,10 @@ class Problem:
 
     # The equations
 
+    def rows(self, signals: Signals) -> list[Row]:
+        """What `fit` takes."""
+        return self.regressor.biased_rows(signals, self._base)
+
     def _values(self, x: Array) -> tuple[Array, Array]:
         """All φ and joint parameters (size of the regressor,) at x, and their derivative by x."""
         r = self.regressor
@@ -83,9 +99,9 @@ class Problem:
             c = slice(SIZE * i, SIZE * (i + 1))
             if known is not None:
                 values[c], D[c, c] = from_theta(known, x[c]), derivative(known, x[c])
-        joints = slice(r.n_inertial, r.size)
-        values[joints] += x[joints]
-        D[joints, joints] = np.eye(joints.stop - joints.start)
+        direct = slice(r.n_inertial, r.size)
+        values[direct] += x[direct]
+        D[direct, direct] = np.eye(direct.stop - direct.start)
         if self._payload:
             body, columns = self._payload_columns()
             c = r.column(body)
@@ -152,6 +168,22 @@ class Problem:
                 return
         raise TwinError("identification did not converge: the data contradict the model")
 
+    def hold(self, told: Collection[str]) -> None:
+        """Leave at the model in service what is not among `told`, names as of `summary`, of bodies as a whole."""
+        r = self.regressor
+        for i, body in enumerate(r.bodies):
+            if not any(
+                name.endswith(f" of {r.model.body(body).name}")
+                for name in told
+                if not name.startswith(JOINT_PARAMETERS)
+            ):
+                self._prior[SIZE * i : SIZE * (i + 1)] = 0.0
+        for kind in JOINT_PARAMETERS:
+            for j, name in enumerate(r.robot.joint_names):
+                if label(kind, name) not in told:
+                    self._prior[r.joint_column(kind, j)] = 0.0
+        self.x = np.where(self._prior > 0.0, self.x, 0.0)
+
     # What was found
 
     def leftover(self, rows: list[Row]) -> Array:
@@ -176,7 +208,7 @@ class Problem:
                 out[label(kind, name)] = Estimate(values[k], errors[k], before[k], self._prior[k], _UNITS[kind])
         if self._payload:
             out[label("payload", self._payload)] = Estimate(
-                float(self.x[r.size]), float(errors[r.size]), 0.0, PAYLOAD, "kg"
+                float(self.x[r.size]), float(errors[r.size]), self._hung.mass, PAYLOAD, "kg"
             )
         free = self._prior > 0.0
         return out, excitation(self.information[np.ix_(free, free)], self._prior[free], out)
@@ -203,7 +235,7 @@ class Problem:
         return from_theta(known, self.x[SIZE * i : SIZE * (i + 1)])
 
     def payload(self) -> tuple[float, Array]:
-        """Mass [kg] by which it is heavier than before, and where in the frame [m] (3,)."""
+        """Mass [kg], and mass times where it is in the frame [kg m] (3,)."""
         mass, *moment = self.x[self.regressor.size :]
         return float(mass), np.array(moment)
 

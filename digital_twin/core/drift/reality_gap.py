@@ -83,7 +83,7 @@ def imagine(w: Window, c: Candidate, alone: float, *, feeds_speed: bool) -> tupl
     wrenches, gyro, accelerometer = _sensors(f, sensed[:, picked].reshape(k, -1))
     return w, Said(
         at, m.q.reshape(k, n), m.qd.reshape(k, n), effort.reshape(k, n), position.reshape(k, 3),
-        (A.T @ m.rotation).reshape(k, 3, 3), wrenches, gyro, accelerometer,
+        (A.transpose(0, 2, 1)[:, None] @ m.rotation).reshape(k, 3, 3), wrenches, gyro, accelerometer,
     )  # fmt: skip
 
 

@@ -5,16 +5,19 @@ f = m a + ω̇ × h + ω × (ω × h), n = I ω̇ + ω × I ω + h × a, with a 
 bears the torque about its axis of all bodies beyond it, and the six rows of the free base all bodies together. Friction
 and the rotor's inertia add d q̇ + c tanh(q̇ / v) + A q̈.
 
+An accelerometer's bias turns gravity in all rows alike: about known φ they are linear in it too.
+
 Force sensors cut the robot: what is beyond them (the feet) weighs on their readings and not on the rows, so the bodies
 beyond have no columns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
+from scipy.linalg import null_space
 
 from digital_twin.core.arrays import Array, Index
 from digital_twin.core.drift.inertia import SIZE
@@ -48,10 +51,11 @@ class _Body:
 
 
 class Regressor:
-    """Rows of one robot. Parameters: ten of each body in `bodies`, then damping, friction and armature of each joint.
+    """Rows of one robot. Parameters: ten of each body in `bodies`, then damping, friction and armature of each joint, then
+    the accelerometer's bias along two axes of the root link that are level on average [m/s²].
 
     Attributes:
-        bodies: numbers of the bodies that have columns.
+        bodies: numbers of the bodies that have columns. joints, bias: where the last parameters are.
     """
 
     def __init__(self, model: RobotModel, cuts: list[str]) -> None:
@@ -67,7 +71,9 @@ class Regressor:
         self._offset: dict[int, float] = {}  # and from where
         self._find_drivers()
         self.n_inertial = SIZE * len(self.bodies)
-        self.size = self.n_inertial + len(JOINT_PARAMETERS) * model.n
+        self.joints = slice(self.n_inertial, self.n_inertial + len(JOINT_PARAMETERS) * model.n)
+        self.bias = slice(self.joints.stop, self.joints.stop + 2)
+        self.size = self.bias.stop
 
     def _chain(self, body: int) -> list[int]:
         """The body and what carries it, up to the root."""
@@ -132,6 +138,32 @@ class Regressor:
         return _Body(R @ _turned(local, q), p, turn + spin, rate, a)
 
     # Rows
+
+    def biased_rows(self, s: Signals, about: Array) -> list[Row]:
+        """As `rows`, with columns for the accelerometer's bias, linear about the parameters `about` (size,).
+
+        Of its level part: what is upright of it `condition` takes off.
+        """
+        still = np.zeros_like(s.q)
+        rest = np.zeros_like(s.turn)
+        level = null_space(s.rotation[:, 2].mean(axis=0)[None])
+        felt = [
+            replace(
+                s, qd=still, qdd=still, effort=still, turn=rest, turn_rate=rest, acceleration=s.rotation @ axis,
+                wrenches=np.zeros_like(s.wrenches),
+            )
+            for axis in level.T
+        ]  # fmt: skip
+        each = [[row.factors @ about[row.columns] for row in self.rows(f)] for f in felt]
+        columns = np.arange(self.bias.start, self.bias.stop)
+        return [
+            Row(
+                np.concatenate([row.columns, columns]),
+                np.column_stack([row.factors, *(-e[i] for e in each)]),
+                row.target,
+            )
+            for i, row in enumerate(self.rows(s))
+        ]
 
     def rows(self, s: Signals) -> list[Row]:
         """Six of the base (world axes, torques about the root's origin), then one for each joint: [N], [N m]."""

@@ -105,13 +105,16 @@ def smooth(x: Array, dt: float, span: float = SPAN, derivative: int = 0) -> Arra
     return np.asarray(np.where(near, np.nan, out))
 
 
-def condition(w: Window, model: RobotModel, zero_error: Array) -> Signals:
+def condition(w: Window, model: RobotModel, zero_error: Array, imu: str = "") -> Signals:
     """Smooth a window and keep what is whole.
 
     Args:
         w: the window.
         model: of the robot, for where its base frame sits on the root link.
         zero_error: by which readings of the joints are too large [rad] (n,).
+        imu: frame of the accelerometer. One that is fixed to the root link tells the acceleration less gravity with a
+            constant bias, of which the vertical part is taken off, for odometry does not fall. Without one odometry tells
+            it, with an attitude that errs, now by more and now by less.
 
     Raises:
         TwinError: too little is left.
@@ -123,20 +126,39 @@ def condition(w: Window, model: RobotModel, zero_error: Array) -> Signals:
     turn, velocity = (np.where(whole[:, None], x, 0.0) for x in speeds)
     q = np.where(whole[:, None], w.q - zero_error, 0.0)
     omega, alpha = smooth(turn, dt), smooth(turn, dt, derivative=1)
-    acceleration = smooth(velocity, dt, derivative=1) - GRAVITY
     back, offset = _root_in_base(model)
     R = w.rotation @ back
     r = np.einsum("tij,j->ti", R, offset)  # from the base frame to the root, in the world
-    acceleration = acceleration + np.cross(alpha, r) + np.cross(omega, np.cross(omega, r))
     kept = _kept(whole, dt)
     if kept.sum() < LEAST:
         raise TwinError(f"{kept.sum() / RATE:.1f} s of whole data are too little; {LEAST / RATE:g} s are the least")
+    acceleration = smooth(velocity, dt, derivative=1) - GRAVITY + _swung(r, omega, alpha)
+    felt = _felt(w, model, imu, whole)
+    if felt is not None:
+        f = np.einsum("tij,tj->ti", R, smooth(felt[0], dt)) + _swung(-(R @ felt[1]), omega, alpha)
+        acceleration = f - [0.0, 0.0, float(np.mean((f - acceleration)[kept, 2]))]
     each: tuple[Array, ...] = (
         dt * np.arange(len(w), dtype=np.float64), smooth(q, dt), smooth(q, dt, derivative=1), smooth(q, dt, derivative=2),
         smooth(w.effort, dt), R, w.position + r, omega, alpha, acceleration,
         smooth(w.wrenches, dt),
     )  # fmt: skip
     return Signals(*(x[kept] for x in each))
+
+
+def _swung(r: Array, omega: Array, alpha: Array) -> Array:
+    """How much more a point at r (T, 3) is accelerated than where r begins, world axes."""
+    return np.asarray(np.cross(alpha, r) + np.cross(omega, np.cross(omega, r)))
+
+
+def _felt(w: Window, model: RobotModel, imu: str, whole: Mask) -> tuple[Array, Array] | None:
+    """Readings of the accelerometer along the root link's axes (T, 3), and where it sits there (3,); None: not known."""
+    if not imu or not np.isfinite(w.accelerometer[whole]).all():
+        return None
+    site = model.frame_id(imu)
+    if model.mj.site_bodyid[site] != model.mj.site_bodyid[model.frame_id(model.base_frame)]:
+        return None
+    turn = matrix_from_quat(xyzw_from_wxyz(model.mj.site_quat[site]))
+    return np.where(whole[:, None], w.accelerometer, 0.0) @ turn.T, np.asarray(model.mj.site_pos[site])
 
 
 def _kept(whole: Mask, dt: float) -> Mask:

@@ -75,7 +75,7 @@ class TwinGate:
 
     def observe(self, state: VirtualState) -> None:
         """Keep up with the ground under the robot; to be called now and then, as the predictor does."""
-        self._forecaster.ground.update(state.base, state.q - self._ensemble.model.joints.zero_error)
+        self._forecaster.ground.update(state.base, state.q)
 
     def stand_on(self, normal: Array) -> None:
         """The ground's normal in odom (3,), from somebody who has kept up with it."""
