@@ -111,6 +111,28 @@ def test_at_rest_it_knows_soon_that_it_stands_still(healthy):
     assert speeds[int(0.4 * RATE)] < 0.004, "not only when its legs have been calm for a second"
 
 
+def test_legs_that_have_not_moved_since_the_start_do_not_give_and_do_as_soon_as_they_move(robot, walk):
+    e, noise = estimator(robot), []
+    for k in range(3 * RATE):
+        feed(e, walk, k)
+        noise.append(e.leg_noise)
+    calmest = e.config.calmest
+    still = noise[RATE // 2 : round(1.9 * RATE)]
+    assert max(still) < 0.1 * calmest and e.state.rest is None
+    assert min(noise[round(2.5 * RATE) :]) >= calmest
+
+
+def test_soles_lean_across_more_than_along_whichever_way_they_face(robot, walk):
+    for heading in (0.0, 0.5 * math.pi, 0.3):
+        e = estimator(robot, roll=0.01, pitch=0.001, twist=1e-6, slip=1e-6, sink=1e-6)
+        e.reset(np.zeros(3), heading)
+        for k in range(RATE // 10):
+            feed(e, walk, k)
+        gained = e._legs.wander(e.state, 1.0)[0, 3:5]
+        c2, s2 = math.cos(heading) ** 2, math.sin(heading) ** 2
+        assert gained == pytest.approx([1e-4 * c2 + 1e-6 * s2, 1e-4 * s2 + 1e-6 * c2], rel=0.02, abs=2e-7)
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_an_imu_that_always_says_the_same_is_believed_only_by_a_robot_that_rests(robot, walk, moves):
     """A simulator without noise, or a sensor that froze: the legs, which move, tell which."""

@@ -15,8 +15,11 @@ class BaseEstimatorConfig:
     slip: float = param(0.002, "wandering of a standing foot along the ground: it rolls, twists, slides",
                         unit="m/√s", low=1e-6, high=1)  # fmt: skip
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
-    roll: float = param(0.001, "wandering of a standing foot's roll and pitch: it leans as the weight shifts",
+    roll: float = param(0.002, "wandering of a standing foot's roll: it leans as the weight shifts, most across",
                         unit="rad/√s", low=1e-6, high=1)  # fmt: skip
+    pitch: float = param(
+        0.0008, "and of its pitch: less, for a sole is longer than wide", unit="rad/√s", low=1e-6, high=1
+    )
     twist: float = param(0.12, "wandering of its heading: it turns by degrees in single support",
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
     flex: float = param(0.001, "white error of leg kinematics along the ground: links and gears give",
@@ -24,7 +27,7 @@ class BaseEstimatorConfig:
     flex_up: float = param(0.0006, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
     flex_angle: float = param(0.0014, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
     calmest: float = param(
-        1e-4, "the noises above, but for roll, are the most; legs that behave better are trusted more, down to this "
+        1e-4, "the noises above, but for roll and pitch, are the most; legs that behave better are trusted more, down to this "
         "share of the variance", low=1e-6, high=1,
     )  # fmt: skip
     adaptation: float = param(0.1, "how fast that trust follows what the legs do", unit="s", low=0.01, high=100)

@@ -15,7 +15,7 @@ from digital_twin.core.base_config import BaseEstimatorConfig
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.contacts import ContactState
 from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
-from digital_twin.core.legs import FilterState, Legs
+from digital_twin.core.legs import STILL, FilterState, Legs, Rest
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import ImuConfig, RobotConfig
 from digital_twin.core.rotation import cross, gravity_tilt, log_so3, rot_z, yaw_of
@@ -284,7 +284,7 @@ class BaseEstimator:
             feet = self._kinematics.position[:k] @ R.T
             position = np.array([0.0, 0.0, at[2] - (float(feet[:, 2].min()) if k else 0.0)])
         ekf = self._ekf.start(R, np.zeros(3), position - at, c.tilt0, c.speed0, c.gyro_bias0, c.accel_bias0)
-        self.state = self._new_state(ekf, stamp_ns, gyro, accel, imu_ns)._replace(rest=(stamp_ns, self._q, accel))
+        self.state = self._new_state(ekf, stamp_ns, gyro, accel, imu_ns)._replace(rest=Rest(stamp_ns, self._q, accel))
 
     def _new_state(self, ekf: EkfState, stamp_ns: int, gyro: Array, accel: Array, imu_ns: int) -> FilterState:
         self._first, k = None, self._k
@@ -317,17 +317,16 @@ class BaseEstimator:
         self.state = self._new_state(ekf, t, turn, GRAVITY * R[2], heard)._replace(leg_noise=WALKING)
 
     def _settle(self, s: FilterState, q: Array) -> FilterState:
-        """A robot that has not moved since the start rests, and its legs are calm: to be told at once, not found out."""
+        """A robot that has not moved since the start rests, and its legs do not give: to be told at once, not found out."""
         if s.rest is None:
             return s
-        begin, joints, accel = s.rest
-        moved, pushed = np.abs(q - joints).max(initial=0.0), np.abs(s.accel - accel).max()
+        moved, pushed = np.abs(q - s.rest.joints).max(initial=0.0), np.abs(s.accel - s.rest.accel).max()
         if moved > REST_JOINT or pushed > REST_PUSH or np.abs(s.gyro).max() > REST_TURN:
-            return s._replace(rest=None)
-        if s.stamp_ns - begin < REST:
+            return s._replace(rest=None, leg_noise=max(s.leg_noise, self.config.calmest))
+        if s.rest.settled or s.stamp_ns - s.rest.since_ns < REST:
             return s
         ekf, _ = self._ekf.correct_velocity(s.ekf, np.zeros(3), np.eye(3) * REST_SPEED**2, math.inf)
-        return s._replace(ekf=ekf, leg_noise=min(s.leg_noise, REST_NOISE), rest=None)
+        return s._replace(ekf=ekf, leg_noise=STILL * self.config.calmest, rest=s.rest._replace(settled=True))
 
     def _advance(self, s: FilterState, stamp_ns: int, gyro: Array, accel: Array) -> FilterState:
         """Propagate to a stamp, at which the IMU reads this; between two readings a straight line is assumed."""
@@ -342,8 +341,8 @@ class BaseEstimator:
             inertial = self._inertial * dt
             if not held:
                 # What the signal did between two readings is unknown; how it bends (its second difference) tells how
-                # much, beyond the sensor's own noise. A sixth of that is right for shaking that the sampling does not
-                # resolve, little for motion.
+                # much, beyond the sensor's own noise. A sixth of that is right for shaking that the sampling does
+                # not resolve, little for motion.
                 bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
                 inertial += np.maximum(bend * bend - HISS * self._inertial / dt, 0.0) * (dt * dt / 36.0)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
@@ -429,7 +428,7 @@ class BaseEstimator:
 
 REST = 200_000_000  # [ns] after the start, for which a robot that rests
 REST_JOINT, REST_TURN, REST_PUSH = 0.005, 0.05, 0.5  # [rad], [rad/s], [m/s²] does not move, turn or accelerate by more
-REST_SPEED, REST_NOISE = 0.02, 1e-3  # how fast it may be all the same [m/s], and how restless its legs are
+REST_SPEED = 0.02  # [m/s] how fast it may be all the same
 LEAST_TILT, LEAST_SPEED = 0.001, 0.005  # [rad], [m/s]: nobody knows better
 WALKING = 0.1  # how restless the legs of a robot in motion usually are
 WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints

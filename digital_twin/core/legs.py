@@ -25,6 +25,7 @@ GROUND_GATE = float(chdtri(1, 1e-4))
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
 MOST_RESTLESS = 10.0  # times as restless as right, beyond which trust is not lost any faster
+STILL = 0.01  # of the calmest legs' noise: those of a robot that has not moved since the start do not give
 UPSET = 20.0  # times as restless as right
 ROCKING = 0.2  # [s] for which feet found to rock on their edges are taken to do so
 ROCK = (
@@ -34,6 +35,17 @@ TURNED = 0.15  # [s] for which all soles must have turned against the gyro
 ROCKED = 3.0  # [s] of rocking after which it is rather the gyro that errs
 CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
 DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
+
+
+class Rest(NamedTuple):
+    """A robot that has not moved since the start: when that was [ns], its joints and accelerometer then; settled: it has
+    been found to rest.
+    """
+
+    since_ns: int
+    joints: Array
+    accel: Array
+    settled: bool = False
 
 
 class FilterState(NamedTuple):
@@ -47,7 +59,7 @@ class FilterState(NamedTuple):
     dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
     imu_ns, news_ns: when the IMU spoke last, and when and at which joints it last said something new.
-    rest: stamp, joints and accelerometer at the start, while it may turn out that the robot rests; None: it is settled.
+    rest: the start, while the robot has not moved since.
     """
 
     ekf: EkfState
@@ -72,7 +84,7 @@ class FilterState(NamedTuple):
     doubts: int
     unspread: float
     inertial: Array
-    rest: tuple[int, Array, Array] | None
+    rest: Rest | None
 
 
 class Legs:
@@ -93,16 +105,20 @@ class Legs:
         self.variance = variance
         self.corrections: list[tuple[int, Correction]] = []
         self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, 0.0, 0.0, c.twist**2])
-        # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it.
-        self._lean = np.array([0.0, 0.0, 0.0, c.roll**2, c.roll**2, 0.0])
         self._flex = np.array([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3)
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
-        each = self._wander * (s.leg_noise * dt) + self._lean * dt
+        c, stands = self.config, np.array(s.ekf.stands, dtype=float)
+        each = self._wander * (max(s.leg_noise, c.calmest) * dt)
         if s.rocking > 0.0:
             each = each + ROCK * dt
-        return np.outer(np.array(s.ekf.stands, dtype=float), each)
+        out = np.outer(stands, each)
+        # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it.
+        ahead = s.ekf.feet[:, :2, 0] ** 2
+        ahead /= np.maximum(ahead.sum(axis=1, keepdims=True), 1e-9)
+        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * dt)
+        return out
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
         """Who stands; feet enter and leave the state. `dt` [s] since the last time."""
@@ -199,7 +215,8 @@ class Legs:
             # All that stands disagrees with the estimate: then it is the estimate that is wrong.
             ekf, upset, sums = self.ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
             doubts += 1
-        leg_noise = s.leg_noise if s.rocking > 0.0 else min(1.0, max(c.calmest, math.exp(log_noise)))
+        calmest = c.calmest * (STILL if s.rest is not None else 1.0)
+        leg_noise = s.leg_noise if s.rocking > 0.0 else min(1.0, max(calmest, math.exp(log_noise)))
         return s._replace(
             ekf=ekf,
             upset=upset,
