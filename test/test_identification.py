@@ -413,6 +413,22 @@ def test_trials_begin_with_soles_that_lean_as_the_models_contacts_have_them(robo
     assert each[0] < 0.7 * each[1]
 
 
+def test_each_model_is_judged_with_the_time_of_arrival_that_suits_it(robot):
+    """A wrong model errs least with commands at a wrong time, which would make a right one look worse than it is."""
+    right = candidate(nominal(robot.description), robot.description, robot.config, UpdateConfig())
+    wrong = replace(right, delay=right.delay + 0.004)
+    trials = Trials(squats(), HoldoutConfig(), feeds_speed=True, feet=2, weight=530.0)
+
+    def rms(errors):
+        return float(np.sqrt(np.mean(errors[:, :-6] ** 2)))
+
+    first = trials.best_errors(right)
+    suits_right = trials.timing
+    late = rms(trials.errors(wrong))
+    assert rms(trials.best_errors(wrong)) < 0.9 * late and trials.timing != suits_right
+    assert np.array_equal(trials.best_errors(right), first), "whatever was judged before"
+
+
 def test_what_proves_is_not_what_taught():
     w = squats()
     learn, proof = split(w, 0.3)

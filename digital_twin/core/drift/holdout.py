@@ -128,21 +128,27 @@ class Trials:
         known = np.isfinite(load).all(axis=1, keepdims=True)
         self.contacts = np.where(known, load > LOAD_SHARE * weight, True)
 
-    def find_timing(self, c: Candidate) -> float:
-        """How much later than half a period before its sample a command arrives [s], by what forecasts say of it.
+    def best_errors(self, c: Candidate) -> Array:
+        """As `errors`, with commands that come when it suits the model best: `timing` later than half a period before their
+        sample [s], which a window does not say, and a millisecond is a milliradian at 1 rad/s.
 
-        A window does not say it, and a millisecond is a milliradian at 1 rad/s. It is the same for all models.
+        Each model has its own: a wrong one is best beside a wrong time, and would lend it to a right one.
         """
-        self.timing = 0.0
-        shifts = np.array([-0.5, 0.0, 0.5]) * self.dt
-        costs = []
-        for shift in shifts:
-            self.timing = float(shift)
-            costs.append(float(np.mean(self.errors(c)[:, :-6] ** 2)))
-        a, b, _ = np.polyfit(shifts / self.dt, costs, 2)
-        best = -b / (2.0 * a) if a > 0.0 else 0.0
-        self.timing = float(np.clip(best, -0.6, 0.6)) * self.dt
-        return self.timing
+        tried: dict[float, tuple[float, Array]] = {}
+
+        def attempt(shift: float) -> float:
+            self.timing = shift * self.dt
+            errors = self.errors(c)
+            tried[shift] = float(np.mean(errors[:, :-6] ** 2)), errors
+            return tried[shift][0]
+
+        shifts = [-0.5, 0.0, 0.5]
+        a, b, _ = np.polyfit(shifts, [attempt(s) for s in shifts], 2)
+        if a > 0.0:
+            attempt(float(np.clip(-b / (2.0 * a), -0.6, 0.6)))
+        best = min(tried, key=lambda shift: tried[shift][0])
+        self.timing = best * self.dt
+        return tried[best][1]
 
     def errors(self, c: Candidate) -> Array:
         """(N, n + 6) of joints [rad], base position [m] and attitude [rad] at the horizon.

@@ -80,13 +80,13 @@ def _prove(
 ) -> Outcome:  # fmt: skip
     h = settings.holdout
     trials = _trials(proof, h, before, feeds_speed=found.feeds_speed)
-    old = trials.errors(before)
-    result = compare(old, trials.errors(candidate(version, description, config, settings)), h)
+    old = trials.best_errors(before)
+    result = compare(old, trials.best_errors(candidate(version, description, config, settings)), h)
     words = "; ".join(found.notes)
     if settings.residual and version.reason == "calibration":
         learned = replace(version, residual=fit_residual(*found.leftover, _names(before)))
         if learned.residual.joints:
-            again = compare(old, trials.errors(candidate(learned, description, config, settings)), h)
+            again = compare(old, trials.best_errors(candidate(learned, description, config, settings)), h)
             if again.ratio < result.ratio:
                 version, result = learned, again
                 words += f"; learned what no parameter explains of {names_of(list(learned.residual.joints))}"
@@ -102,9 +102,7 @@ def _names(c: Candidate) -> list[str]:
 
 def _trials(w: Window, h: HoldoutConfig, c: Candidate, *, feeds_speed: bool) -> Trials:
     weight = 9.81 * RobotModel(c.description, c.config.base_frame).mass
-    trials = Trials(w, h, feeds_speed=feeds_speed, feet=len(c.config.feet), weight=weight)
-    trials.find_timing(c)
-    return trials
+    return Trials(w, h, feeds_speed=feeds_speed, feet=len(c.config.feet), weight=weight)
 
 
 def _scores(c: Comparison) -> dict[str, float]:
@@ -122,7 +120,7 @@ def review(
     try:
         old, now = (candidate(v, description, config, settings) for v in (parent, service))
         trials = _trials(w, settings.holdout, now, feeds_speed=service.data.feeds_speed)
-        result = compare(trials.errors(old), trials.errors(now), settings.holdout)
+        result = compare(trials.best_errors(old), trials.best_errors(now), settings.holdout)
     except (TwinError, np.linalg.LinAlgError) as e:
         return Outcome(False, f"the model in service could not be reviewed: {e}")
     if result.worse(settings.holdout.margin):
