@@ -93,6 +93,17 @@ def test_soles_that_lean_as_was_forecast_are_no_slope(robot):
     assert ground.normal - flat == pytest.approx([0.0, -0.02, 0.0], abs=1e-3)
 
 
+def test_a_forecast_that_has_just_ended_is_asked_for_its_end(robot):
+    """The monitor makes one of 0.1 s every 0.1 s, and states come now and then a sample later."""
+    for late, known in ((0.005, True), (0.05, False)):
+        ground = Ground(robot.model, robot.config)
+        ground.update(base(np.eye(3)), robot.joints.stand)
+        flat = ground.normal
+        leaning(ground, robot, 0.04)  # reaches 0.2 s
+        ground.update(base(exp_so3([0.08, 0.0, 0.0]), 0.2 + late), robot.joints.stand)
+        assert (np.abs(ground.normal - flat).max() < 1e-4) == known
+
+
 def test_what_no_forecast_can_know_of_soles_is_not_asked_of_it(robot):
     """One that is old, or has not begun, or has the foot in the air."""
     for tilt, began in ((0.02, -1.0), (0.02, 0.2), (0.3, 0.0)):

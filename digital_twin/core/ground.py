@@ -25,6 +25,7 @@ from digital_twin.core.rotation import exp_so3
 NS = 1_000_000_000
 STEEP = 3.0  # standard deviations of tilt, beyond which the ground slopes whatever is usual
 RECENT = 0.3  # [s] for which a forecast is taken to know how soles lean
+BEYOND = 0.03  # [s] after its end for which they lean as at its end
 MOST_LEAN = 0.1  # [rad]; a sole that leans more was forecast to be in the air
 NOISE = 0.1  # [s] over which soles are averaged whose lean is known
 
@@ -102,9 +103,9 @@ class Ground:
     def _leans(self, base: BaseState) -> Array | None:
         """How the standing soles lean by the last forecast: their normals less the ground's, in odom (m, 3)."""
         e = self._expected
-        if e is None or not 0 <= base.stamp_ns - e.stamp_ns <= min(RECENT, e.times[-1]) * NS:
+        if e is None or not 0 <= base.stamp_ns - e.stamp_ns <= min(RECENT, e.times[-1] + BEYOND) * NS:
             return None
-        at = int(np.searchsorted(e.times, (base.stamp_ns - e.stamp_ns) / NS - 1e-9))
+        at = min(int(np.searchsorted(e.times, (base.stamp_ns - e.stamp_ns) / NS - 1e-9)), len(e.times) - 1)
         leans = self._normals(e.q[at], e.rotation[at], base.contacts) - e.normal
         return leans if np.abs(leans).max() < MOST_LEAN else None
 

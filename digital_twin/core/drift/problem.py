@@ -51,7 +51,8 @@ class Problem:
         phis = {b: phi_of_body(m, b) for b in r.bodies}
         if hung is not None:
             body, phi = payload_on_body(r.robot, suspicion["payload"], hung)
-            phis[body] = phis[body] - phi
+            if body in phis:  # else it cannot be told, which is said later
+                phis[body] = phis[body] - phi
         self._known = [reference(phis[b]) if m.body_mass[b] > 0.0 else None for b in r.bodies]
         dof = r.robot.dof_index
         self._joint_values = np.concatenate([m.dof_damping[dof], m.dof_frictionloss[dof], joints.armature])
