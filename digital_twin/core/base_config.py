@@ -15,7 +15,7 @@ class BaseEstimatorConfig:
     slip: float = param(0.002, "wandering of a standing foot along the ground: it rolls, twists, slides",
                         unit="m/√s", low=1e-6, high=1)  # fmt: skip
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
-    roll: float = param(0.002, "wandering of a standing foot's roll: it leans as the weight shifts, most across",
+    roll: float = param(0.001, "wandering of a standing foot's roll: it leans as the weight shifts",
                         unit="rad/√s", low=1e-6, high=1)  # fmt: skip
     pitch: float = param(
         0.0008, "and of its pitch: less, for a sole is longer than wide", unit="rad/√s", low=1e-6, high=1
