@@ -122,6 +122,16 @@ def test_legs_that_have_not_moved_since_the_start_do_not_give_and_do_as_soon_as_
     assert min(noise[round(2.5 * RATE) :]) >= calmest
 
 
+def test_a_robot_that_rests_knows_how_still_it_stands(robot):
+    plan, nees = WalkPlan(duration=4.0, stand=2.0), []
+    for seed in range(8):
+        walk, e = synthetic_walk(robot.model, robot.config, seed, plan), estimator(robot)
+        out = [feed(e, walk, k) for k in range(round(1.9 * RATE))][round(0.6 * RATE) :]
+        nees += [b.velocity**2 / np.diag(b.twist_covariance)[:3] for b in out]
+    # It stands still: what it says of its velocity is its error.
+    assert np.all(np.mean(nees, axis=0) > 0.7) and np.all(np.mean(nees, axis=0) < 1.4)
+
+
 def test_soles_lean_across_more_than_along_whichever_way_they_face(robot, walk):
     for heading in (0.0, 0.5 * math.pi, 0.3):
         e = estimator(robot, roll=0.01, pitch=0.001, twist=1e-6, slip=1e-6, sink=1e-6)

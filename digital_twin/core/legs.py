@@ -25,7 +25,7 @@ GROUND_GATE = float(chdtri(1, 1e-4))
 CORRELATED = 0.1  # [s] for which errors of legs last
 SLIPPING = 0.05  # [s] for which a foot may contradict before it is dropped
 MOST_RESTLESS = 10.0  # times as restless as right, beyond which trust is not lost any faster
-STILL = 0.01  # of the calmest legs' noise: those of a robot that has not moved since the start do not give
+STILL = 0.01  # of the calmest legs' noise, and of how soles lean, while a robot has not moved since the start
 UPSET = 20.0  # times as restless as right
 ROCKING = 0.2  # [s] for which feet found to rock on their edges are taken to do so
 ROCK = (
@@ -114,10 +114,12 @@ class Legs:
         if s.rocking > 0.0:
             each = each + ROCK * dt
         out = np.outer(stands, each)
-        # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it.
+        # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it,
+        # but a robot that rests shifts no weight.
+        lean = dt * (STILL if s.rest is not None and s.rest.settled else 1.0)
         ahead = s.ekf.feet[:, :2, 0] ** 2
         ahead /= np.maximum(ahead.sum(axis=1, keepdims=True), 1e-9)
-        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * dt)
+        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * lean)
         return out
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
