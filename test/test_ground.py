@@ -1,5 +1,7 @@
 """Which way the ground faces, as standing feet tell it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.ground import NS, Ground
-from digital_twin.core.rotation import exp_so3
+from digital_twin.core.rotation import exp_so3, rot_z
 from digital_twin.robots import load_robot
 
 
@@ -58,6 +60,34 @@ def test_a_slope_that_nobody_expects_is_one_all_the_same(robot):
         ground.update(base(R), robot.joints.stand)
         down = ground.gravity(base(R, tilt_variance=0.01**2), 0.003)
         assert np.arctan2(down[1], -down[2]) == pytest.approx(real * np.arctan2(*ground.normal[[1, 2]]), rel=0.02)
+
+
+def test_what_the_attitude_knows_of_roll_and_of_pitch_are_two_things(robot):
+    """Standing with feet beside each other, pitch is soon known to a milliradian, roll is not."""
+    still, ground = Ground(robot.model, robot.config), Ground(robot.model, robot.config)
+    still.update(base(np.eye(3)), robot.joints.stand)
+    for yaw in (0.0, 0.4):
+        R = rot_z(yaw) @ exp_so3([0.004, 0.004, 0.0]) @ rot_z(yaw).T
+        ground.clear()
+        ground.update(base(R), robot.joints.stand)
+        covariance = np.zeros((6, 6))
+        covariance[3:, 3:] = rot_z(yaw) @ np.diag([0.009**2, 0.001**2, 0.0]) @ rot_z(yaw).T
+        down = ground.gravity(dataclasses.replace(base(R), covariance=covariance), 0.003)
+        # A turn about x moves the vertical along -y: of that a tenth is the ground's, of the other nine tenths.
+        seen = rot_z(yaw).T @ (ground.normal - still.normal)
+        assert seen[:2] == pytest.approx([0.004, -0.004], abs=1e-4)
+        assert (rot_z(yaw).T @ down)[:2] == pytest.approx([0.9 * 0.004, -0.1 * 0.004], abs=1e-4)
+
+
+def test_a_slope_does_not_become_one_at_once(robot):
+    ground, slopes = Ground(robot.model, robot.config), []
+    for tilt in np.linspace(0.0, 0.08, 400):
+        R = exp_so3([tilt, 0.0, 0.0])
+        ground.clear()
+        ground.update(base(R), robot.joints.stand)
+        slopes.append(ground.gravity(base(R, tilt_variance=0.01**2), 0.003)[1])
+    assert np.abs(np.diff(slopes)).max() < 0.001
+    assert slopes[-1] == pytest.approx(ground.normal[1], rel=0.01) and abs(slopes[100]) < 0.2 * 0.02
 
 
 def test_it_averages_and_forgets(robot):

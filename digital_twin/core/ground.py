@@ -23,7 +23,7 @@ from digital_twin.core.robot_config import RobotConfig
 from digital_twin.core.rotation import exp_so3
 
 NS = 1_000_000_000
-STEEP = 3.0  # standard deviations of tilt, beyond which the ground slopes whatever is usual
+STEEP = 3.0, 5.0  # standard deviations of tilt, between which it becomes a slope of the ground whatever is usual
 RECENT = 0.3  # [s] for which a forecast is taken to know how soles lean
 BEYOND = 0.03  # [s] after its end for which they lean as at its end
 MOST_LEAN = 0.1  # [rad]; a sole that leans more was forecast to be in the air
@@ -119,7 +119,9 @@ class Ground:
         `slope` [rad]: standard deviation of the ground's slope. What the attitude's covariance explains of the tilt
         between soles and odom is taken for an error of the attitude; what both cannot explain is a slope all the same.
         """
-        return down(self.normal, 0.5 * float(base.covariance[3, 3] + base.covariance[4, 4]), slope)
+        # A turn about x moves the vertical along -y.
+        (roll, both), (_, pitch) = base.covariance[3:5, 3:5]
+        return down(self.normal, np.array([[pitch, -both], [-both, roll]]), slope)
 
 
 def upright(normal: Array) -> Array:
@@ -129,11 +131,12 @@ def upright(normal: Array) -> Array:
     return np.eye(3) if size < 1e-12 else exp_so3(axis / size * math.atan2(size, float(normal[2])))
 
 
-def down(normal: Array, variance: float, slope: float) -> Array:
-    """As of `Ground.gravity`; `variance` [rad²] of roll and pitch each."""
-    total = max(slope**2 + variance, 1e-12)
-    steep = float(normal[0] ** 2 + normal[1] ** 2) > STEEP**2 * total
-    share = 1.0 if steep else slope**2 / total
-    tilted = normal * [share, share, 1.0]
-    n = tilted / np.linalg.norm(tilted)
+def down(normal: Array, covariance: Array, slope: float) -> Array:
+    """As of `Ground.gravity`; `covariance` (2, 2) of the vertical's x and y in odom [rad²]: the attitude is rarely known as
+    well in roll as in pitch."""
+    usual = slope**2 * np.eye(2)
+    told = np.linalg.solve(usual + covariance + 1e-12 * np.eye(2), normal[:2])
+    steep = float(np.interp(math.sqrt(float(normal[:2] @ told)), STEEP, (0.0, 1.0)))
+    n = np.append(steep * normal[:2] + (1.0 - steep) * (usual @ told), normal[2])
+    n = n / np.linalg.norm(n)
     return np.array([n[0], n[1], -n[2]])

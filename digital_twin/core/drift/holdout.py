@@ -177,7 +177,7 @@ class Trials:
         feet = self.contacts[self.starts]
         seen = _normals(soles, w.q[self.starts] - zero, w.rotation[self.starts], feet)
         mean = seen.mean(axis=0)
-        f.mj.opt.gravity[:] = GRAVITY * down(mean / np.linalg.norm(mean), TILT**2, ForecastConfig().slope)
+        f.mj.opt.gravity[:] = GRAVITY * down(mean / np.linalg.norm(mean), TILT**2 * np.eye(2), ForecastConfig().slope)
         A = np.array([upright(n) for n in seen - self._leans(f, c, soles)])
         return *self._begin(f, c, self.starts, A, self.config.horizon), A
 
