@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from digital_twin.core.drift.bank import LAGS, Bank, remaining
-from digital_twin.core.drift.channels import Channels
+from digital_twin.core.drift.channels import Channels, shares
 
 
 def learned(residuals, features=None, spreads=None):
@@ -147,3 +147,28 @@ def test_a_mean_may_wander_within_its_slack(slack, alarms):
     for i, x in enumerate(noise[6000:] + 1.0):
         channels.add((6000 + i) * 10_000_000, x)
     assert channels.alarm.any() == alarms
+
+
+def test_false_alarms_are_shared_by_kinds_of_channels_and_then_by_channels():
+    rng = np.random.default_rng(0)
+    banks = {
+        "body": Channels("body", ["gyro/x", *(f"torque/{i}" for i in range(5))], ["u"] * 6),
+        "feet": Channels("feet", ["foot/left/x", "foot/right/x"], ["u"] * 2),
+    }
+    assert all(np.isfinite(x).all() for x in shares(banks).values()), "before anything is learned"
+    for bank in banks.values():
+        for k in range(400):
+            residual = rng.standard_normal(len(bank.bank.names))
+            if bank.name == "body":
+                residual[-1] = 0.0  # cannot be judged, and needs no share
+            bank.learn(k * 10_000_000, residual)
+        for _ in bank.bank.fit():
+            pass
+    body, feet = shares(banks)["body"], shares(banks)["feet"]
+    assert body[0] == pytest.approx(1 / 3) and body[1:5] == pytest.approx([1 / 12] * 4)
+    assert feet == pytest.approx([1 / 6] * 2)
+    for _ in banks["body"].watch(1.0, body):
+        pass
+    thresholds = banks["body"].detectors.cusum.thresholds
+    # A quarter of the share is a run length four times as long.
+    assert np.all(thresholds[:, 0] < thresholds[:, 1]) and np.all(np.ptp(thresholds[:, 1:5], axis=1) == 0.0)

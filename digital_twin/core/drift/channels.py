@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +10,20 @@ import numpy as np
 from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.drift.bank import CLIP, Bank
 from digital_twin.core.drift.detectors import Detectors
+
+
+def shares(banks: dict[str, Channels]) -> dict[str, Array]:
+    """Of the false alarms, of each bank's channels (c,): kinds of channels (tracking, gyro, ...) share equally, and so do the
+    channels of a kind that can be judged. A robot has many joints and one gyro, which is no reason to hear it less."""
+    kinds = {name: [n.split("/")[0] for n in b.bank.names] for name, b in banks.items()}
+    good = Counter(
+        k
+        for name, b in banks.items()
+        if b.bank.nominal is not None
+        for k, g in zip(kinds[name], b.bank.nominal.good, strict=True)
+        if g
+    )
+    return {name: np.array([1.0 / (max(len(good), 1) * max(good[k], 1)) for k in ks]) for name, ks in kinds.items()}
 
 
 class Channels:
@@ -44,7 +58,7 @@ class Channels:
         self.bank.forget()
         self.recent.clear()
 
-    def watch(self, hours: float, share: float) -> Iterator[None]:
+    def watch(self, hours: float, share: float | Array) -> Iterator[None]:
         """Make detectors for what was learned, a little at a time."""
         nominal = self.bank.nominal
         if nominal is not None and nominal.good.any():

@@ -19,10 +19,12 @@ KINDS = ("step", "drift", "spread")
 PIECE = 25  # healthy samples that are gone through at a time
 SLOW = 5.0  # [s] of evidence, after which a change crept
 CAP = 2.0  # thresholds; no sum grows beyond, so that it comes down soon when all is well again
-CHANCE = 1.15  # times as high as usual is chance
+CHANCE, CHANCES = 1.15, 1.5  # times as high as usual is chance: of a channel's one sum, of its five
 ONCE = 0.6  # of a threshold, which one sample may add: one outlier is no change, two in a row may be
 FAINT = 0.2  # [standard deviations]; effects that are less are taken for none: a model is never as exact as that
-MARGIN, SLOW_MARGIN = 1.4, 2.0  # on thresholds: a minute does not show all that an hour will
+# On thresholds: a minute does not show all that an hour will. It does of what shows in some samples, having hundreds of
+# such stretches.
+FAST_MARGIN, MARGIN, SLOW_MARGIN = 1.2, 1.4, 2.0
 LN2 = math.log(2.0)
 UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
@@ -36,14 +38,16 @@ class Cusum:
             since each sum left zero.
     """
 
-    def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
-        """`allowance` (c, shifts): by how much a mean may differ from zero without any change."""
+    def __init__(self, channels: int, run_length: float | Array, allowance: Array | None = None) -> None:
+        """`run_length`: of each channel, or of all. `allowance` (c, shifts): by how much a mean may differ from zero without
+        any change."""
         free = np.zeros((len(SHIFTS), 1)) if allowance is None else allowance.T
         k = np.array(SHIFTS) / 2.0
+        self._margin = np.where(np.array(SHIFTS) < 2.0, MARGIN, FAST_MARGIN)
         # One run length is shared by two sides and all shifts.
         each = run_length * 2 * len(SHIFTS)
-        self.thresholds = np.array([cusum_threshold(float(x), each) for x in k])
-        self._h = self.thresholds[:, None, None]
+        self.thresholds = np.array([_thresholds(float(x), each, channels) for x in k])
+        self._h = self.thresholds[:, None, :]
         self._k = self._learned_k = k[:, None, None] + free[:, None, :]
         self.sums = np.zeros((len(SHIFTS), 2, channels))
         self.since = np.zeros((len(SHIFTS), 2, channels), dtype=np.intp)
@@ -53,13 +57,13 @@ class Cusum:
         """Means may differ by so much more (c,) than the allowance."""
         self._k = self._learned_k + more
 
-    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
+    def heed(self, highest: Array, samples: int, caution: float = 1.0) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (shifts, 2, c) rose higher than those of
         independent scores would: their tails are that much longer."""
         k = np.array(SHIFTS) / 2.0
         usual = np.array([max(cusum_threshold(float(x), samples / LN2), 0.5) for x in k])
-        found = highest.max(axis=1) * self.thresholds[:, None] / usual[:, None]
-        self._h = self._h * margin * np.maximum(1.0, found / CHANCE)[:, None, :]
+        found = highest.max(axis=1) * self.thresholds / usual[:, None]
+        self._h = self._h * (caution * self._margin[:, None] * np.maximum(1.0, found / CHANCES))[:, None, :]
         self.reset()
 
     def add(self, scores: Array, unsure: Array | float = 0.0) -> None:
@@ -95,9 +99,9 @@ class Directed:
         sums: (2, c), for gains up and down, in thresholds. since: (2, c) samples since each left zero.
     """
 
-    def __init__(self, channels: int, run_length: float, allowance: Array | None = None) -> None:
+    def __init__(self, channels: int, run_length: float | Array, allowance: Array | None = None) -> None:
         self._allowance = self._learned = np.zeros(channels) if allowance is None else allowance
-        self.threshold = np.full(channels, math.log(max(2.0 * run_length, 2.0)))
+        self.threshold = np.full(channels, np.log(np.maximum(2.0 * run_length, 2.0)))
         self.sums = np.zeros((2, channels))
         self.since = np.zeros((2, channels), dtype=np.intp)
         self.cap = CAP
@@ -106,10 +110,10 @@ class Directed:
         """Means may differ by so much more (c,) than the allowance."""
         self._allowance = self._learned + more
 
-    def heed(self, highest: Array, samples: int, margin: float = MARGIN) -> None:
+    def heed(self, highest: Array, samples: int, caution: float = 1.0) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
-        self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * caution * MARGIN * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def add(self, scores: Array, effect: Array, unsure: Array | float = 0.0) -> None:
@@ -137,6 +141,12 @@ class Directed:
         return np.asarray(self.since[self.sums.argmax(axis=0), np.arange(self.sums.shape[1])])
 
 
+def _thresholds(reference: float, run_length: float | Array, channels: int) -> Array:
+    """Of CUSUMs of so many channels (c,): equal run lengths have equal ones."""
+    lengths, which = np.unique(np.broadcast_to(run_length, channels), return_inverse=True)
+    return np.array([cusum_threshold(reference, float(x)) for x in lengths])[which]
+
+
 class PageHinkley:
     """Page and Hinkley's test on means of blocks, against the mean of all blocks before: for means that creep.
 
@@ -145,7 +155,7 @@ class PageHinkley:
     """
 
     def __init__(
-        self, channels: int, block: int, run_length: float, allowance: Array | None = None, memory: int = 300
+        self, channels: int, block: int, run_length: float | Array, allowance: Array | None = None, memory: int = 300
     ) -> None:
         """`run_length` in samples; `block` of them make a mean."""
         self._block, self._memory = block, memory
@@ -153,7 +163,7 @@ class PageHinkley:
         self._reference = 0.5
         # The mean of before is itself uncertain, by 1 / memory of a block's variance.
         self._inflate = np.sqrt(1.0 + 1.0 / memory)
-        self.threshold = np.full(channels, cusum_threshold(self._reference, 2.0 * run_length / block))
+        self.threshold = _thresholds(self._reference, 2.0 * run_length / block, channels)
         self.cap = 1.1  # thresholds: it comes down slowly
         self._sum, self._count, self._unsure = np.zeros(channels), np.zeros(channels), np.zeros(channels)
         self._filled = 0
@@ -189,11 +199,11 @@ class PageHinkley:
         calm = known & (self.level < 0.5)
         self.mean = np.where(calm, self.mean + difference / (self._memory + self._blocks), self.mean)
 
-    def heed(self, highest: Array, samples: int, margin: float = SLOW_MARGIN) -> None:
+    def heed(self, highest: Array, samples: int, caution: float = 1.0) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         usual = max(cusum_threshold(self._reference, samples / self._block / LN2), 0.5)
         found = highest.max(axis=0) * self.threshold / usual
-        self.threshold = self.threshold * margin * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * caution * SLOW_MARGIN * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def reset(self) -> None:
@@ -211,7 +221,7 @@ class PageHinkley:
 class ChiSquare:
     """Sums of squared scores over a moving window (NIS): for spreads that grow, whatever the mean does."""
 
-    def __init__(self, channels: int, window: int, run_length: float, unrest: Array | None = None) -> None:
+    def __init__(self, channels: int, window: int, run_length: float | Array, unrest: Array | None = None) -> None:
         """`unrest` (c,): the largest mean square of a window while all was well, if it is more than it should be."""
         self._window = window
         self.threshold = np.full(channels, chi_square_threshold(window, run_length))
@@ -251,8 +261,10 @@ class Detectors:
         alarm: (c,) of bool.
     """
 
-    def __init__(self, nominal: Nominal, hours: float, share: float, block: float = 2.0, caution: float = 1.0) -> None:
-        """hours: between false alarms of the whole system, of which each channel has a `share`. block [s] of Page and
+    def __init__(
+        self, nominal: Nominal, hours: float, share: float | Array, block: float = 2.0, caution: float = 1.0
+    ) -> None:
+        """hours: between false alarms of the whole system, of which each channel has a `share` (c,). block [s] of Page and
         Hinkley's means. caution: thresholds are that many times higher, of channels that bear witness to little."""
         self._caution = caution
         c, rate = len(nominal.scale), max(nominal.rate, 1.0)
@@ -298,10 +310,9 @@ class Detectors:
             highest = [np.maximum(h, d.sums) for h, d in zip(highest, parts, strict=True)]
             if i % PIECE == PIECE - 1:
                 yield
-        margins = (MARGIN, MARGIN, SLOW_MARGIN)
-        for d, h, cap, margin in zip(parts, highest, (CAP, CAP, 1.1), margins, strict=True):
+        for d, h, cap in zip(parts, highest, (CAP, CAP, 1.1), strict=True):
             d.cap = cap
-            d.heed(h, max(len(scores), 10), margin * self._caution)
+            d.heed(h, max(len(scores), 10), self._caution)
         self.spread.threshold = self.spread.threshold * self._caution
 
     def reset(self) -> None:

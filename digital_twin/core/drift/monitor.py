@@ -16,7 +16,7 @@ from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift import pose_check, scan_check
 from digital_twin.core.drift.attribution import Attribution, Evidence
-from digital_twin.core.drift.channels import Channels
+from digital_twin.core.drift.channels import Channels, shares
 from digital_twin.core.drift.config import DriftConfig
 from digital_twin.core.drift.hypotheses import Hypothesis
 from digital_twin.core.drift.identity import Differences
@@ -254,10 +254,9 @@ class Monitor:
         self._range = (np.nanmin(asked, axis=0), np.nanmax(asked, axis=0), np.nan_to_num(fast).max(axis=0))
         for bank in self.banks.values():
             yield from bank.bank.fit()
-        channels = sum(int(b.bank.nominal.good.sum()) for b in self.banks.values() if b.bank.nominal is not None)
-        self._relearning.share = 1.0 / max(channels, 1)
-        for bank in self.banks.values():
-            yield from bank.watch(self.config.false_alarm, self._relearning.share)
+        self._relearning.shares = shares(self.banks)
+        for name, bank in self.banks.items():
+            yield from bank.watch(self.config.false_alarm, self._relearning.shares[name])
         if body.bank.nominal is not None:
             self._learned = reference(self.residuals, body.bank.nominal, blocks)
         self.streams.settle()

@@ -10,7 +10,7 @@ import numpy as np
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.drift.bank import Nominal
-from digital_twin.core.drift.channels import Channels
+from digital_twin.core.drift.channels import Channels, shares
 from digital_twin.core.drift.dynamics import GRAVITY
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block
@@ -71,13 +71,13 @@ class Relearning:
     """Banks that are learned anew, each by itself, while the others watch.
 
     Attributes:
-        share: of the false alarms, that each channel has.
+        shares: of the false alarms, that each bank's channels have.
     """
 
     def __init__(self, banks: dict[str, Channels], seconds: float, hours: float) -> None:
         """From so many `seconds`; `hours` between false alarms."""
         self._banks, self._seconds, self._hours = banks, seconds, hours
-        self.share = 1.0
+        self.shares = shares(banks)
         self.clear()
 
     def __contains__(self, name: str) -> bool:
@@ -104,5 +104,5 @@ class Relearning:
             if (now_ns - since_ns) / NS >= self._seconds:
                 del self._since[name]
                 bank = self._banks[name]
-                self._work = itertools.chain(self._work, bank.bank.fit(), bank.watch(self._hours, self.share))
+                self._work = itertools.chain(self._work, bank.bank.fit(), bank.watch(self._hours, self.shares[name]))
         return None

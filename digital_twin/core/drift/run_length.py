@@ -11,6 +11,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
+from digital_twin.core.arrays import Array
+
 OVERSHOOT = 1.166  # twice Siegmund's 0.583: what a random walk jumps beyond a threshold on average, at both ends
 
 
@@ -43,13 +45,13 @@ def markov_run_length(reference: float, threshold: float, shift: float = 0.0, st
     return float(np.linalg.solve(np.eye(states) - (upper - lower), np.ones(states))[0])
 
 
-def chi_square_threshold(window: int, run_length: float) -> float:
+def chi_square_threshold(window: int, run_length: float | Array) -> float | Array:
     """Of the sum of `window` squared scores, asked at every sample.
 
     Sums that overlap cross a threshold in clumps, so one crossing in `run_length` samples is more often than one alarm
     is: the run length is at least what was asked for.
     """
-    return float(chi2.isf(1.0 / max(run_length, 2.0), window))
+    return chi2.isf(1.0 / np.maximum(run_length, 2.0), window)  # type: ignore[no-any-return]
 
 
 def least_delay(information: float, run_length: float) -> float:
