@@ -23,7 +23,7 @@ from digital_twin.core.robot_config import RobotConfig
 from digital_twin.core.rotation import exp_so3
 
 NS = 1_000_000_000
-STEEP = 3.0, 5.0  # standard deviations of tilt, between which it becomes a slope of the ground whatever is usual
+STEEP = 5.0, 8.0  # standard deviations of tilt, between which it becomes a slope of the ground whatever is usual
 RECENT = 0.3  # [s] for which a forecast is taken to know how soles lean
 BEYOND = 0.03  # [s] after its end for which they lean as at its end
 MOST_LEAN = 0.1  # [rad]; a sole that leans more was forecast to be in the air

@@ -36,7 +36,9 @@ from digital_twin.core.world import World
 NS = 1_000_000_000
 PIECE = 10  # blocks whose residuals are computed anew in one go
 CAUTION = 3.0  # with channels that the synchronizer and forecasts have a part in: their errors wander
-WANDER = 3e-4  # [rad] by which forecasts may come to be off as feet creep under the robot's weight
+# [rad] by which forecasts of 10 and of 100 ms may come to be off as feet creep under the robot's weight, and as the attitude
+# wanders by milliradians, of which a part is taken for a slope.
+WANDER = 3e-4, 1e-3
 SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
@@ -85,7 +87,7 @@ class Monitor:
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
             names, units = self.lookahead.names, self.lookahead.units
-            wander = np.full(len(names), WANDER)
+            wander = np.repeat(WANDER, len(names) // len(WANDER))
             self.banks["forecast"] = Channels("forecast", names, units, caution=CAUTION, slack=wander)
         self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=2.0 * CAUTION)  # feet twist
         if self._scan is not None:
