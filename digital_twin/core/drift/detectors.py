@@ -23,8 +23,8 @@ CHANCE, CHANCES = 1.15, 1.5  # times as high as usual is chance: of a channel's 
 ONCE = 0.6  # of a threshold, which one sample may add: one outlier is no change, two in a row may be
 FAINT = 0.2  # [standard deviations]; effects that are less are taken for none: a model is never as exact as that
 # On thresholds: a minute does not show all that an hour will. It does of what shows in some samples, having hundreds of
-# such stretches.
-FAST_MARGIN, MARGIN, SLOW_MARGIN = 1.2, 1.4, 2.0
+# such stretches; some joints swing but once, and gains are seen in swings.
+FAST_MARGIN, MARGIN, GAIN_MARGIN, SLOW_MARGIN = 1.2, 1.4, 1.6, 2.0
 LN2 = math.log(2.0)
 UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
@@ -113,7 +113,7 @@ class Directed:
     def heed(self, highest: Array, samples: int, caution: float = 1.0) -> None:
         """Raise thresholds where, over so many healthy samples, the sums (2, c) rose higher than they should."""
         found = highest.max(axis=0) * self.threshold / math.log(samples / LN2)
-        self.threshold = self.threshold * caution * MARGIN * np.maximum(1.0, found / CHANCE)
+        self.threshold = self.threshold * caution * GAIN_MARGIN * np.maximum(1.0, found / CHANCE)
         self.reset()
 
     def add(self, scores: Array, effect: Array, unsure: Array | float = 0.0) -> None:
