@@ -134,6 +134,29 @@ def test_what_does_not_concern_the_alarm_is_not_its_cause(ready):
     assert other.gain > first.gain and other.explained == 0.0
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "gyro", "kind"),
+    [
+        (2.0, 2.0, 1.6, "gyro bias"),  # both feet seem to roll, and the gyro says so: it is the gyro
+        (2.0, 2.0, 0.0, "ground"),  # or does not: it is what they stand on
+        (2.0, 0.0, 1.2, "ground"),  # one foot alone is that foot's matter
+        (2.0, -2.0, 1.6, "ground"),  # and so are two that roll against each other
+    ],
+)
+def test_what_all_feet_share_is_the_gyros_if_the_gyro_says_so(ready, left, right, gyro, kind):
+    monitor, rehearsal = ready
+    rehearsal.run(3.0)
+    e = evidence(monitor, torque_on_l_knee=0.0)
+    names = monitor.banks["body"].bank.names
+    axes = np.array([np.arange(len(names)) == names.index(f"gyro/{x}") for x in "xyz"])
+    feet = np.zeros((len(e.scores), 12)) + np.eye(12)[3] * left + np.eye(12)[9] * right
+    e = replace(e, scores=e.scores + gyro * axes[0], alarm=axes[0], feet=feet, feet_alarm=feet[0] != 0.0)
+    fitter = _Fitter(e, e.scores, monitor.banks["body"].bank)
+    fitter.columns("gyro bias", "", [1e-3 * axis + 0.0 * e.scores for axis in axes], with_feet=True)
+    fitter.feet("ground", ["left", "right"], (2, 3, 4))
+    assert fitter.ranked()[0].kind == kind
+
+
 def test_of_two_that_explain_the_same_the_likelier_comes_first(ready):
     monitor, rehearsal = ready
     rehearsal.run(1.0)

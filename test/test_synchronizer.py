@@ -258,4 +258,4 @@ def test_a_robot_that_tips_over_is_known_to_tip(robot):
         errors.append(np.arccos(min(1.0, up @ base.rotation[2])))
         speeds.append(np.linalg.norm(rig.plant.base_twist()[0] - base.velocity))
     assert tilt >= np.radians(30)  # it did fall
-    assert max(errors) < np.radians(3.0) and max(speeds) < 0.3
+    assert max(errors) < np.radians(4.0) and max(speeds) < 0.3

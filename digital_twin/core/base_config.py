@@ -15,6 +15,10 @@ class BaseEstimatorConfig:
     slip: float = param(0.002, "wandering of a standing foot along the ground: it rolls, twists, slides",
                         unit="m/√s", low=1e-6, high=1)  # fmt: skip
     sink: float = param(0.001, "its wandering up and down", unit="m/√s", low=1e-6, high=1)
+    askew: float = param(
+        0.002, "angle by which legs are off, over the root of the time for which they are: their places wander by so much of the "
+        "motion across", unit="rad·√s", low=0, high=0.1,
+    )  # fmt: skip
     roll: float = param(0.001, "wandering of a standing foot's roll: it leans as the weight shifts",
                         unit="rad/√s", low=1e-6, high=1)  # fmt: skip
     pitch: float = param(
@@ -24,7 +28,7 @@ class BaseEstimatorConfig:
                          unit="rad/√s", low=1e-6, high=10)  # fmt: skip
     flex: float = param(0.001, "white error of leg kinematics along the ground: links and gears give",
                         unit="m·√s", low=0, high=0.1)  # fmt: skip
-    flex_up: float = param(0.0006, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
+    flex_up: float = param(0.0003, "the same upwards, where a leg gives less", unit="m·√s", low=0, high=0.1)
     flex_angle: float = param(0.0014, "the same of the foot's attitude", unit="rad·√s", low=0, high=0.1)
     calmest: float = param(
         1e-4, "the noises above, but for roll and pitch, are the most; legs that behave better are trusted more, down to this "

@@ -290,7 +290,7 @@ class BaseEstimator:
         self._first, k = None, self._k
         return FilterState(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)),
-            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None,
+            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None, np.zeros((2, 6)), _NOTHING,
         )  # fmt: skip
 
     def continue_from(self, base: BaseState, q: Array, qd: Array, gyro_bias: float, accel_bias: float) -> None:
@@ -340,11 +340,8 @@ class BaseEstimator:
         else:
             inertial = self._inertial * dt
             if not held:
-                # What the signal did between two readings is unknown; how it bends (its second difference) tells how
-                # much, beyond the sensor's own noise. A sixth of that is right for shaking that the sampling does
-                # not resolve, little for motion.
-                bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
-                inertial += np.maximum(bend * bend - HISS * self._inertial / dt, 0.0) * (dt * dt / 36.0)
+                s = self._roughness(s, dt, gyro, accel)
+                inertial += np.maximum(s.rough, 0.0) * (dt * dt)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
             elif s.imu_ns == s.stamp_ns:
                 # The next reading is not here yet: the line through the last two goes on.
@@ -352,6 +349,18 @@ class BaseEstimator:
         ekf = self._ekf.move(ekf, dt, gyro, accel)
         s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
         return s if s.unspread < c.gap else self._spread(s)
+
+    def _roughness(self, s: FilterState, dt: float, gyro: Array, accel: Array) -> FilterState:
+        """What the IMU's signals do between two readings is unknown; how they bend tells how much it may be.
+
+        A signal that wanders between readings bends in the middle of the band (up to half the rate), where motion does
+        not, nor chatter from reading to reading, which integrates to nothing; motion that is resolved bends a little.
+        """
+        bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
+        middle, white = bend - s.bends[0], self._inertial / dt
+        rough = (middle * middle - MIDDLE_HISS * white) / WANDERING + (bend * bend - HISS * white) / RESOLVED
+        lately = min(1.0, dt / ROUGH_FOR)
+        return s._replace(rough=s.rough + lately * (rough - s.rough), bends=np.stack([s.bends[1], bend]))
 
     def _frozen(self, s: FilterState, stamp_ns: int) -> bool:
         """Whether the IMU says the same again and again while joints move: then it is as good as silent."""
@@ -435,5 +444,9 @@ WAIT_FOR_IMU = 300_000_000  # [ns] after the first joints
 _NOTHING = np.zeros(6)
 NEVER = -(10**18)
 HISS = 6.0  # variances of a sensor's white noise that the square of its second difference is on average
+MIDDLE_HISS = 10.0  # and that of the change of the second difference over two readings
+RESOLVED = 144.0  # the trapezoidal rule errs by a twelfth of the second difference
+WANDERING = 108.0  # 48 for a random walk; more, since motion reaches into the middle of the band as well
+ROUGH_FOR = 0.1  # [s] over which roughness is averaged
 CALM = 0.01  # of the legs' noise: then they have little new to tell, and are asked half as often
 RATE = 100.0  # [Hz], at which the noise of a reported angular velocity is stated

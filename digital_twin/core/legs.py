@@ -60,6 +60,8 @@ class FilterState(NamedTuple):
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
     imu_ns, news_ns: when the IMU spoke last, and when and at which joints it last said something new.
     rest: the start, while the robot has not moved since.
+    bends: (2, 6) second differences of the IMU before the last and at it; rough: (6,) variances that one reading's
+    share of an integral has beyond its noise, over dt².
     """
 
     ekf: EkfState
@@ -85,6 +87,8 @@ class FilterState(NamedTuple):
     unspread: float
     inertial: Array
     rest: Rest | None
+    bends: Array
+    rough: Array
 
 
 class Legs:
@@ -110,16 +114,19 @@ class Legs:
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
         c, stands = self.config, np.array(s.ekf.stands, dtype=float)
-        each = self._wander * (max(s.leg_noise, c.calmest) * dt)
+        still = STILL if s.rest is not None and s.rest.settled else 1.0
+        each = self._wander * (max(s.leg_noise, c.calmest) * dt * still)
+        # Legs that are askew, by zeros of joints or by soles that lean, turn what the body does over them.
+        v = s.ekf.velocity
+        each[:3] += (c.askew**2 * dt) * (float(v @ v) - v * v)
         if s.rocking > 0.0:
             each = each + ROCK * dt
         out = np.outer(stands, each)
         # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it,
         # but a robot that rests shifts no weight.
-        lean = dt * (STILL if s.rest is not None and s.rest.settled else 1.0)
         ahead = s.ekf.feet[:, :2, 0] ** 2
         ahead /= np.maximum(ahead.sum(axis=1, keepdims=True), 1e-9)
-        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * lean)
+        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * (dt * still))
         return out
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:

@@ -94,12 +94,12 @@ class Attribution:
             full[:, body] = shaken[axis]
             full[:, parts["accelerometer"].start + axis] = 1.0
             along.append(full)
-        fitter.columns("accelerometer bias", "", along)
+        fitter.columns("accelerometer bias", "", along, with_feet=True)
         yield
         turned = np.zeros((3, *x.shape))
         for axis in range(3):
             turned[axis, :, parts["gyro"].start + axis] = 1.0
-        fitter.columns("gyro bias", "", list(turned))
+        fitter.columns("gyro bias", "", list(turned), with_feet=True)
         fitter.feet("slip", self._feet, (0, 1, 5))
         fitter.feet("ground", self._feet, (2, 3, 4))
         found[:] = fitter.ranked()
@@ -191,8 +191,23 @@ class _Fitter:
                 heard = gain * (self._e.alarm[tracking][i] or self._e.alarm[encoder][i])
                 self._add("encoder", name, size, spread, gain, heard, left)
 
-    def columns(self, kind: str, target: str, signatures: list[Array]) -> None:
-        """One parameter for each signature (t, c), over all channels."""
+    def _shared(self) -> tuple[float, float]:
+        """What a mean that the innovations of all feet share gains, less its price, and how much of it is heard.
+
+        A foot that errs alone is that foot's matter; where all err alike it is the body's, and of that the IMU tells.
+        """
+        count = np.isfinite(self._e.feet).sum(axis=0).reshape(-1, 6)
+        if count.any(axis=1).sum() < 2:
+            return 0.0, 0.0
+        total, n = self._foot.sum(axis=0).reshape(-1, 6), np.maximum(count.sum(axis=0), 1)
+        mean = total.sum(axis=0) / n
+        price = np.log1p(USUAL["slip"] * np.sqrt(n)).sum()
+        heard = (mean * (total - 0.5 * mean * count))[self._e.feet_alarm.reshape(-1, 6)].sum()
+        return max(float(0.5 * (n * mean**2).sum() - price), 0.0), max(float(heard), 0.0)
+
+    def columns(self, kind: str, target: str, signatures: list[Array], with_feet: bool = False) -> None:
+        """One parameter for each signature (t, c), over all channels, and with_feet what the feet share of it, which
+        counts for no more than what the channels tell."""
         white = [self._whiten(s) for s in signatures]
         N = np.array([[float((a * b).sum()) for b in white] for a in white])
         v = np.array([float((a * self._x).sum()) for a in white])
@@ -206,6 +221,10 @@ class _Fitter:
         rest = self._x - fit
         heard = float((fit * (self._x - 0.5 * fit))[:, self._e.alarm].sum())
         left = float((rest[seen] ** 2).mean()) if seen.any() else 1.0
+        if with_feet:
+            shared, shared_heard = self._shared()
+            counts = min(shared, gain)
+            gain, heard = gain + counts, heard + shared_heard * counts / max(shared, 1e-9)
         covariance = np.linalg.inv(N)
         if len(theta) == 1:
             self._add(kind, target, float(theta[0]), math.sqrt(covariance[0, 0]), gain, heard, left)
