@@ -92,7 +92,10 @@ def test_simulated_time_is_published_when_asked():
         r.until(lambda: len(r.messages["/clock"]) > 50, "the clock")
         c = r.messages["/clock"]
         times = np.array([m.clock.sec + m.clock.nanosec * 1e-9 for m in c])
-        assert np.allclose(np.diff(times), 0.01) and times[0] < 60
+        steps = np.diff(times) / 0.01
+        # A reader that the machine holds up misses some.
+        assert np.allclose(steps, np.round(steps)) and steps.min() > 0.5 and np.median(steps) == pytest.approx(1.0)
+        assert times[0] < 60
         assert abs(ns_of(r.messages["joint_states"][-1]) / 1e9 - times[-1]) < 0.1
 
 
