@@ -17,6 +17,7 @@ from digital_twin.core.faults import parse_fault
 from digital_twin.core.script import Script, ScriptConfig, StepConfig
 from digital_twin.nodes import drift_monitor
 from digital_twin.recording.typed import typestore
+from digital_twin.ros.model_keeper import ModelKeeper
 from digital_twin.ros.model_loop import ModelLoop
 from digital_twin.ros.offline import Bus, offline
 
@@ -114,3 +115,25 @@ def test_a_model_is_renewed_from_what_came_after_the_change_not_from_all_the_ala
     twin.rehearsal.faults.add(parse_fault("payload l_gripper 2"))
     twin.run(10.0, lambda: asked)
     assert asked and asked[0] <= twin.t - start, "nothing of the time before the load"
+
+
+def test_what_concerns_the_robot_as_it_was_gives_way_to_a_change(twin, monkeypatch):
+    """A review takes longer than a change may wait; what a person asked for in words goes on."""
+    twin.run(60.0, lambda: twin.monitor.phase == "watching")
+    under_way, ended, asked = "review", [], []
+    monkeypatch.setattr(ModelKeeper, "busy", property(lambda _: under_way not in ended))
+    monkeypatch.setattr(ModelKeeper, "under_way", property(lambda _: under_way))
+    monkeypatch.setattr(twin.loop.keeper, "give_up", lambda why: ended.append(under_way))
+    monkeypatch.setattr(twin.loop.keeper, "ask", lambda window, *a: asked.append(window.duration) or True)
+    twin.run(3.0)
+    assert not ended, "nothing has changed"
+    under_way = "calibration"
+    twin.rehearsal.faults.add(parse_fault("payload l_gripper 2"))
+    twin.run(10.0)
+    assert not ended and not asked
+    under_way = "review"
+    twin.run(2.0, lambda: asked)
+    assert ended == ["review"] and asked
+    under_way = "gap"
+    twin.run(6.0, lambda: len(asked) > 1)
+    assert ended == ["review", "gap"] and len(asked) == 2

@@ -122,6 +122,18 @@ def test_a_process_that_fails_is_said_in_words(make, monkeypatch, tmp_path, code
     assert keeper.ask(still(), {}, NOW), "and it goes on"
 
 
+def test_what_is_given_up_ends_at_once_and_leaves_the_model_in_service(make):
+    keeper = make()
+    before = keeper.service
+    assert keeper.under_way == "" and keeper.ask(still(), {"payload": "l_gripper"}, NOW)
+    assert keeper.under_way == "identification"
+    keeper.give_up("the robot has changed since")
+    said = finish(keeper, longest=10.0)
+    assert said == ["the identification is given up: the robot has changed since"] and keeper.service == before
+    keeper.give_up("with nothing under way it does nothing")
+    assert finish(keeper) == [] and keeper.ask(still(), {}, NOW) and keeper.under_way == "calibration"
+
+
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "models").write_text("a file")
     keeper = ModelKeeper(load_robot(), KeeperConfig(store=str(tmp_path / "models")))

@@ -48,6 +48,7 @@ class _Job:
     parent: ModelVersion | None = None
     answer: dict[str, Any] | None = None
     failed: str = ""
+    given_up: str = ""
 
 
 def store_of(config_store: str, robot: str) -> ModelStore:
@@ -120,6 +121,22 @@ class ModelKeeper:
     def busy(self) -> bool:
         """Whether something is under way."""
         return self._job is not None
+
+    @property
+    def under_way(self) -> str:
+        """What: identification (of a suspicion), calibration, review, gap; or nothing: empty."""
+        job = self._job
+        if job is None:
+            return ""
+        return "calibration" if job.kind == "identification" and not job.suspicion else job.kind
+
+    def give_up(self, why: str) -> None:
+        """End what is under way; `poll` says so."""
+        job, process = self._job, self._process
+        if job is not None and not job.given_up:
+            job.given_up = why
+            if process is not None:
+                process.kill()
 
     def ask(self, window: Window, suspicion: dict[str, str], now_ns: int) -> bool:
         """Have the model renewed from a window; `suspicion` as of `identify`, empty: everything. False: busy."""
@@ -221,6 +238,8 @@ class ModelKeeper:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=environment
             )
+        if job.given_up:
+            self._process.kill()
         try:
             code = self._process.wait(self.config.longest)
         except subprocess.TimeoutExpired:
@@ -239,6 +258,9 @@ class ModelKeeper:
         job.answer = json.loads(path.read_text(encoding="utf-8"))
 
     def _finish(self, job: _Job) -> None:
+        if job.given_up:
+            self._say("info", f"the {job.kind} is given up: {job.given_up}")
+            return
         if job.answer is None:
             self._say("error", f"the {job.kind} {job.failed or 'was stopped'}; the model in service stays")
             return

@@ -37,6 +37,7 @@ class ModelLoop:
         self._suspect: tuple[str, str] = "", ""
         self._suspected_ns = self._tried_ns = self._used_ns = 0
         self._kind_since_ns = 0  # when what explains the change became of this kind, by the monitor's stamps
+        self._asked_since: int | None = None  # when the alarm began for which the model is being renewed
         self._reviewed = True
         self._gap_ns = 0
         self._said_gap = ""
@@ -76,7 +77,11 @@ class ModelLoop:
             self._said_gap = self.keeper.gap
             self._tell_gap(String(data=self._said_gap))
         self._suspicion(now_ns)
-        if not self.keeper.busy and not self._models.busy:
+        if self._models.busy:
+            return
+        if self.keeper.busy:
+            self._overtake(now_ns)
+        else:
             self._renew(now_ns)
             self._review(now_ns)
             self._gap(now_ns)
@@ -91,18 +96,33 @@ class ModelLoop:
         if suspect != self._suspect:
             self._suspect, self._suspected_ns = suspect, now_ns
 
-    def _renew(self, now_ns: int) -> None:
-        m, since = self._monitor, self._monitor.since_ns
+    def _due(self, now_ns: int) -> float | None:
+        """From how much of the past [s] the model is to be renewed now; None: it is not."""
+        since, after = self._monitor.since_ns, self._settings.renew_after
         if not self._suspect[0] or since is None or now_ns - self._tried_ns < PATIENCE:
-            return
+            return None
+        if now_ns - self._used_ns < after * NS:
+            return None  # an alarm goes on for a while after its cause
         # An alarm may be older than this change: what was before it is of another robot.
-        age = (m.now_ns - max(since, self._kind_since_ns)) / NS
-        if age < self._settings.renew_after or now_ns - self._suspected_ns < NS // 2:
-            return
-        window = m.sampler.window(min(age, LONGEST))
+        age = (self._monitor.now_ns - max(since, self._kind_since_ns)) / NS
+        return min(age, LONGEST) if age >= after and now_ns - self._suspected_ns >= NS // 2 else None
+
+    def _renew(self, now_ns: int) -> None:
+        seconds = self._due(now_ns)
+        window = None if seconds is None else self._monitor.sampler.window(seconds)
         if window is not None and self.keeper is not None:
-            self._tried_ns = now_ns
+            self._tried_ns, self._asked_since = now_ns, self._monitor.since_ns
             self.keeper.ask(window, dict([self._suspect]), now_ns)
+
+    def _overtake(self, now_ns: int) -> None:
+        """What is under way is of the robot as it was before it changed; what somebody asked for in words is left."""
+        if self.keeper is None or self._due(now_ns) is None:
+            return
+        what = self.keeper.under_way
+        if what in ("review", "gap") or (what == "identification" and self._asked_since != self._monitor.since_ns):
+            self.keeper.give_up("the robot has changed since")
+            if what == "review":  # it is due again, as long after this as after the model came into service
+                self._reviewed, self._used_ns = False, now_ns - round(self._settings.renew_after * NS)
 
     def _review(self, now_ns: int) -> None:
         after = round(self._settings.review_after * NS)
