@@ -15,7 +15,7 @@ from digital_twin.core.drift.model_version import nominal
 from digital_twin.core.drift.parameters import Changes
 from digital_twin.keeper_config import KeeperConfig
 from digital_twin.robots import load_robot
-from digital_twin.ros import model_keeper
+from digital_twin.ros import model_worker
 from digital_twin.ros.model_keeper import ModelKeeper
 from digital_twin.ros.model_topic import ModelTopic
 
@@ -112,7 +112,7 @@ def test_a_process_that_fails_is_said_in_words(make, monkeypatch, tmp_path, code
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nexec {os.sys.executable} -c "{code}"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(model_keeper.sys, "executable", str(program))
+    monkeypatch.setattr(model_worker.sys, "executable", str(program))
     keeper = make(longest=2.0)
     first = keeper.service
     keeper.ask(still(), {}, NOW)
@@ -132,6 +132,25 @@ def test_what_is_given_up_ends_at_once_and_leaves_the_model_in_service(make):
     assert said == ["the identification is given up: the robot has changed since"] and keeper.service == before
     keeper.give_up("with nothing under way it does nothing")
     assert finish(keeper) == [] and keeper.ask(still(), {}, NOW) and keeper.under_way == "calibration"
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_process_that_is_ready_is_used_unless_it_died(make, died):
+    keeper = make()
+    keeper.warm_up()
+    while (spare := keeper._spare) is None:
+        threading.Event().wait(0.01)
+    keeper.warm_up()
+    if died:
+        spare.kill()
+        while spare.alive:
+            threading.Event().wait(0.01)
+    assert keeper.ask(still(), {}, NOW)
+    used = lambda: keeper._worker  # noqa: E731
+    while used() is None:
+        threading.Event().wait(0.01)
+    assert (used() is spare) != died
+    assert any("the model in service stays" in w for w in finish(keeper)) and keeper._spare is None
 
 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):

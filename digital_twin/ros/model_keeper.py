@@ -7,11 +7,9 @@ is called from it: files are written and processes started in a thread.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from digital_twin.keeper_config import KeeperConfig
 from digital_twin.robots import Robot, with_version
 from digital_twin.ros.model_process import OUTCOME, write_request
 from digital_twin.ros.model_topic import file_hash
+from digital_twin.ros.model_worker import ModelWorker
 
 LOOK_EVERY_NS = 1_000_000_000  # between two looks at what the store says is in service
 
@@ -76,7 +75,9 @@ class ModelKeeper:
         self.changed = True  # since `announcement` was last asked for
         self._events: list[Event] = []
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker: ModelWorker | None = None
+        self._spare: ModelWorker | None = None
+        self._starting = threading.Lock()
         self._job: _Job | None = None
         self._looked_ns = 0
         self._closed = False
@@ -132,11 +133,21 @@ class ModelKeeper:
 
     def give_up(self, why: str) -> None:
         """End what is under way; `poll` says so."""
-        job, process = self._job, self._process
+        job, worker = self._job, self._worker
         if job is not None and not job.given_up:
             job.given_up = why
-            if process is not None:
-                process.kill()
+            if worker is not None:
+                worker.kill()
+
+    def warm_up(self) -> None:
+        """There will soon be something to do: have a process ready for it, which takes seconds."""
+        if self._spare is None and not (self.busy or self._closed or self._starting.locked()):
+            threading.Thread(target=self._start_spare, name="model", daemon=True).start()
+
+    def _start_spare(self) -> None:
+        with self._starting, suppress(OSError):  # said when it is needed
+            if self._spare is None and not self._closed:
+                self._spare = ModelWorker(self.config.nice)
 
     def ask(self, window: Window, suspicion: dict[str, str], now_ns: int) -> bool:
         """Have the model renewed from a window; `suspicion` as of `identify`, empty: everything. False: busy."""
@@ -200,10 +211,13 @@ class ModelKeeper:
     def close(self) -> None:
         """End what is under way."""
         self._closed = True
-        if self._process is not None:
-            self._process.kill()
+        if self._worker is not None:
+            self._worker.kill()
         if self._thread is not None:
             self._thread.join(5.0)
+        with self._starting:
+            if self._spare is not None:
+                self._spare.end()
 
     # Jobs
 
@@ -231,31 +245,26 @@ class ModelKeeper:
             job.failed = f"cannot start: {e.strerror or e}"
 
     def _wait(self, job: _Job, folder: Path) -> None:
-        command = ["nice", "-n", str(self.config.nice)] if os.name == "posix" else []
-        command += [sys.executable, "-m", "digital_twin.ros.model_process", str(folder)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with (folder / "errors").open("wb") as errors:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, env=environment
-            )
-        if job.given_up:
-            self._process.kill()
+        with self._starting:
+            worker, self._spare = self._spare, None
+            if worker is None or not worker.alive:
+                if worker is not None:
+                    worker.end()
+                worker = ModelWorker(self.config.nice)
+            self._worker = worker
+        if job.given_up or self._closed:
+            worker.kill()
         try:
-            code = self._process.wait(self.config.longest)
-        except subprocess.TimeoutExpired:
-            job.failed = f"took longer than {self.config.longest:g} s"
-            return
+            code = worker.work(folder, self.config.longest)
+            path = folder / OUTCOME
+            if code is None:
+                job.failed = f"took longer than {self.config.longest:g} s"
+            elif code != 0 or not path.exists() or path.stat().st_size > 2 * MAX_BYTES:
+                job.failed = f"ended with code {code}" + (f": {last}" if (last := worker.last_words()) else "")
+            else:
+                job.answer = json.loads(path.read_text(encoding="utf-8"))
         finally:
-            self._process.kill()
-            self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        path = folder / OUTCOME
-        if code != 0 or not path.exists() or path.stat().st_size > 2 * MAX_BYTES:
-            last = (folder / "errors").read_text(errors="replace").strip().splitlines()[-1:]
-            job.failed = f"ended with code {code}" + (f": {last[0][:200]}" if last else "")
-            return
-        job.answer = json.loads(path.read_text(encoding="utf-8"))
+            worker.end()
 
     def _finish(self, job: _Job) -> None:
         if job.given_up:

@@ -1,9 +1,9 @@
 """The process in which models are renewed, so that no callback of a node ever waits for it.
 
-    python -m digital_twin.ros.model_process FOLDER
+    python -m digital_twin.ros.model_process
 
-The folder holds request.json and a file for each field of the window; outcome.json is written into it. The process ends
-with its standard input, which is the life of whoever started it.
+It reads the name of a folder, one line, from its standard input. The folder holds request.json and a file for each field of the
+window; outcome.json is written into it. The process ends with its standard input, which is the life of whoever started it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 from digital_twin.core.config import build, to_plain
 from digital_twin.core.description import Description, parse_description
 from digital_twin.core.drift.model_version import ModelVersion, parse_version
-from digital_twin.core.drift.reality_gap import reality_gap
 from digital_twin.core.drift.update import Outcome, candidate, propose, review
 from digital_twin.core.drift.update_config import UpdateConfig
 from digital_twin.core.drift.window import Window
@@ -66,6 +65,9 @@ def work(folder: Path) -> Outcome:
     settings = build(UpdateConfig, said["settings"], "settings")
     window = read_window(folder)
     if said["kind"] == "gap":
+        # It brings scipy.signal along, which takes longer to import than all else here, and a change waits for it.
+        from digital_twin.core.drift.reality_gap import reality_gap
+
         now = candidate(service, description, config, settings)
         report = reality_gap(window, now, feeds_speed=service.data.feeds_speed) | {"model": service.hash}
         return Outcome(True, json.dumps(report, allow_nan=False))
@@ -81,7 +83,10 @@ def outcome_to_plain(o: Outcome) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point."""
-    folder = Path(sys.argv[1])
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return
+    folder = Path(line[:-1].decode())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         outcome = work(folder)

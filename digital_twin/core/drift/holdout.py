@@ -136,20 +136,20 @@ class Trials:
 
         Each model has its own: a wrong one is best beside a wrong time, and would lend it to a right one.
         """
-        some, tried = copy(self), {}
+        some, tried, f = copy(self), {}, self._compile(c)
         every = max(1, min(3, len(self.starts) // FEW))
         some.starts, some.ends = self.starts[::every], self.ends[::every]
 
         def attempt(shift: float) -> float:
             some.timing = shift * self.dt
-            tried[shift] = float(np.mean(some.errors(c)[:, :-6] ** 2))
+            tried[shift] = float(np.mean(some._errors(f, c)[:, :-6] ** 2))
             return tried[shift]
 
         shifts = [-0.5, 0.0, 0.5]
         a, b, _ = np.polyfit(shifts, [attempt(s) for s in shifts], 2)
         best = float(np.clip(-b / (2.0 * a), -0.6, 0.6)) if a > 0.0 else min(shifts, key=lambda s: tried[s])
         self.timing = best * self.dt
-        return self.errors(c)
+        return self._errors(f, c)
 
     def errors(self, c: Candidate) -> Array:
         """(N, n + 6) of joints [rad], base position [m] and attitude [rad] at the horizon.
@@ -157,8 +157,12 @@ class Trials:
         Raises:
             TwinError: the model cannot be simulated, or diverges.
         """
-        model = RobotModel(c.description, c.config.base_frame)
-        f = c.compile(model, self.config.timestep, self.world)
+        return self._errors(self._compile(c), c)
+
+    def _compile(self, c: Candidate) -> ForecastModel:
+        return c.compile(RobotModel(c.description, c.config.base_frame), self.config.timestep, self.world)
+
+    def _errors(self, f: ForecastModel, c: Candidate) -> Array:
         starts, controls, A = self.prepare(f, c)
         m, first = f.motion(self._simulate(f, starts, controls, c)), f.motion(starts)
         w, end = self.window, self.ends
