@@ -149,6 +149,45 @@ def test_a_mean_may_wander_within_its_slack(slack, alarms):
     assert channels.alarm.any() == alarms
 
 
+@pytest.mark.parametrize(
+    ("after", "alarms"), [((0.0, 0.0), True), ((-7.0, 0.0), False), ((np.nan, 0.0), False), ((-4.0, -4.0), False)]
+)
+def test_one_jump_is_an_alarm_where_a_reading_stays_away_and_none_where_it_comes_back(after, alarms):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((6300, 2))
+    channels = Channels("c", ["encoder/a", "torque/a"], ["u"] * 2, jumps=slice(0, 1), clip=np.inf)
+    for i, x in enumerate(noise[:6000]):
+        channels.learn(i * 10_000_000, x)
+    for _ in (*channels.bank.fit(), *channels.watch(1.0, 1.0)):
+        pass
+    seen = np.zeros(2, dtype=bool)
+    for i, x in enumerate(noise[6000:]):
+        row = 0.1 * x if 100 <= i < 104 else x
+        row += 7.0 * (i == 100)
+        if 0 < i - 100 <= 2:
+            row += after[i - 101]
+        channels.add((6000 + i) * 10_000_000, row)
+        seen |= channels.alarm
+    assert seen.tolist() == [alarms, False]
+
+
+def test_no_residual_is_taken_to_be_less_noisy_than_is_known():
+    """A robot at rest says nothing of what its encoders' steps do when it moves."""
+    rng = np.random.default_rng(0)
+    bank = Bank(["encoder/a", "encoder/b"], ["rad"] * 2)
+    bank.least[:] = 1e-3, 0.0
+    rows = 1e-5 * rng.standard_normal((2000, 2))
+    for i, x in enumerate(rows):
+        bank.learn(i * 10_000_000, x, np.ones((2, 1)), np.zeros(2))
+    for _ in bank.fit():
+        pass
+    for x in rows[:10]:
+        bank.score(x, np.ones((2, 1)), np.zeros(2))
+    scores = bank.score(np.full(2, 2e-3), np.ones((2, 1)), np.zeros(2))
+    assert scores[0] == pytest.approx(2.0, abs=0.05) and scores[1] > 150.0
+    assert bank.spread(slice(0, 1)) == pytest.approx([1e-3])
+
+
 def test_false_alarms_are_shared_by_kinds_of_channels_and_then_by_channels():
     rng = np.random.default_rng(0)
     banks = {

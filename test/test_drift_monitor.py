@@ -304,6 +304,25 @@ def test_little_data_is_said_in_words(robot):
     assert statuses["commands"].words.startswith("not judged")
 
 
+def test_joints_that_never_report_are_taken_to_stand_still(robot):
+    """Wrists of some robots say nothing; the gyro is judged by the legs all the same."""
+    monitor, rehearsal = begin(robot, calibration=3.0)
+    wrist = robot.model.joint_index["l_wrist_yaw"]
+    listen = monitor.joints
+
+    def deaf(stamp, q, qd, effort):
+        q, qd, effort = (x.copy() for x in (q, qd, effort))
+        q[wrist] = qd[wrist] = effort[wrist] = np.nan
+        listen(stamp, q, qd, effort)
+
+    monitor.joints = deaf
+    while monitor.phase != "watching":
+        rehearsal.run(0.5)
+    nominal = monitor.banks["body"].bank.nominal
+    unjudged = {name for name in nominal.why if name.split("/")[0] in ("gyro", "torque", "encoder", "balance")}
+    assert unjudged == {"torque/l_wrist_yaw", "encoder/l_wrist_yaw"}
+
+
 def at_rest(robot, i, **changes):
     """The i-th block of a robot that stands still, with nothing sensed but its joints."""
     n, empty = robot.model.n, np.full(robot.model.n, np.nan)

@@ -134,6 +134,11 @@ class JointFilter:
         return np.asarray(np.isfinite(self.x[0]))
 
     @property
+    def step(self) -> Array:
+        """Steps of the encoders [rad] (n,), as far as they are known: the least change that was seen."""
+        return self._step
+
+    @property
     def variance(self) -> Array:
         """Variance of position [rad²], speed [(rad/s)²] and acceleration [(rad/s²)²] (n, 3)."""
         return np.diagonal(self._P, axis1=1, axis2=2)

@@ -63,7 +63,7 @@ class Bank:
         scores: the last ones (c,), NaN where there is none, without clipping. sigma: standard deviations of residuals.
         unsure: by how much the mean of the last scores may be off, for all that is known (c,).
         effect: what the change that is looked for would add to the last scores (c,). healthy: scores, and effects, of
-            what was learned from (t, c); the owner may empty it.
+            what was learned from (t, c); the owner may empty it. least (c,): standard deviations that no residual has less of.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Bank:
         self._c, self._p = len(self.names), features
         self.usual = np.full((self._c, features), 1e6) if usual is None else usual
         self.slack = np.zeros(self._c) if slack is None else slack
+        self.least = np.zeros(self._c)
         self.nominal: Nominal | None = None
         self._rows: list[tuple[int, Array, Array, Array]] = []
         self.healthy = np.empty((0, self._c)), np.empty((0, self._c))
@@ -121,7 +122,9 @@ class Bank:
         self._rows = []
         yield
         for i, name in enumerate(self.names):
-            why = _fit_channel(out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], self.healthy)
+            why = _fit_channel(
+                out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], float(self.least[i]), self.healthy
+            )  # fmt: skip
             out.allowance[i] = np.maximum(out.allowance[i], _shift(out, self.slack)[i])
             if why:
                 out.why[name] = why
@@ -152,6 +155,11 @@ class Bank:
         self.unsure = np.nan_to_num(DOUBT * doubt / self.sigma * lasting, nan=UNBOUNDED)
         return self.scores
 
+    def spread(self, part: slice) -> Array:
+        """Standard deviations of the last scores' residuals, of some channels, as heavy as their tails are; NaN before
+        there is a nominal."""
+        return self.sigma[part] * (np.nan if self.nominal is None else self.nominal.scale[part])
+
     def shift(self, change: Array) -> Array:
         """By how much a lasting change of residuals (c,) shifts their scores (c,)."""
         return np.zeros(self._c) if self.nominal is None else _shift(self.nominal, change)
@@ -175,8 +183,9 @@ def _shift(n: Nominal, change: Array) -> Array:
 
 
 def _fit_channel(
-    out: Nominal, i: int, r: Array, F: Array, g: Array, size: float, usual: Array, healthy: tuple[Array, Array]
-) -> str:
+    out: Nominal, i: int, r: Array, F: Array, g: Array, size: float, usual: Array, least: float,
+    healthy: tuple[Array, Array],
+) -> str:  # fmt: skip
     """Learn one channel; returns in words why it cannot be judged, or nothing."""
     there = np.isfinite(r)
     if there.sum() < LEAST:
@@ -189,11 +198,12 @@ def _fit_channel(
     limit = 8.0 * max(float(np.median(np.abs(e))), 1e-12)
     e = np.clip(e, -limit, limit)
     out.variance[i] = _variance(e, g)
+    out.variance[i, 0] = max(out.variance[i, 0], least**2)
     u = e / np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
     out.weights[i] = _autoregression(u)
     sigma = np.sqrt(out.variance[i, 0] + out.variance[i, 1] * g * g)
     x = _filter((r - F @ out.mean[i]) / sigma, out.weights[i])
-    out.scale[i] = _scale(x)
+    out.scale[i] = max(_scale(x), 1.0) if least > 0.0 else _scale(x)
     healthy[0][: len(x), i] = x / out.scale[i]
     x = np.clip(x / out.scale[i], -CLIP, CLIP)
     out.allowance[i] = [_allowance(x, np.ones_like(x), length) for length in LENGTHS]

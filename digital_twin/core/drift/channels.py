@@ -11,6 +11,9 @@ from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.drift.bank import CLIP, Bank
 from digital_twin.core.drift.detectors import Detectors
 
+LEAP = 6.0  # standard deviations that a reading jumps
+CALM = 1 / 3  # of a jump, which the next score must not reach
+
 
 def shares(banks: dict[str, Channels]) -> dict[str, Array]:
     """Of the false alarms, of each bank's channels (c,): kinds of channels (tracking, gyro, ...) share equally, and so do the
@@ -37,11 +40,13 @@ class Channels:
     def __init__(
         self, name: str, names: Sequence[str], units: Sequence[str], features: int = 1, keep: int = 400,
         sizes: Array | None = None, usual: Array | None = None, caution: float = 1.0, slack: Array | None = None,
-        clip: float = CLIP,
+        clip: float = CLIP, jumps: slice = slice(0),
     ) -> None:  # fmt: skip
-        """`clip`: of scores that are watched; where now and then one is far out without any change, no more than CLIP."""
+        """`clip`: of scores that are watched; where now and then one is far out without any change, no more than CLIP.
+        `jumps`: channels that a lasting change moves but once."""
         self.name, self.bank = name, Bank(names, units, features, sizes, usual, slack)
-        self._clip = clip
+        self._clip, self._jumps = clip, jumps
+        self._jumped = np.zeros(len(self.bank.names[jumps]))
         self.detectors: Detectors | None = None
         self._caution = caution
         self.recent: deque[tuple[int, Array, Array]] = deque(maxlen=keep)
@@ -64,7 +69,8 @@ class Channels:
         if nominal is not None and nominal.good.any():
             self.detectors = Detectors(nominal, hours, share, caution=self._caution)
             scores, effects = self.bank.healthy
-            yield from self.detectors.rehearse(np.clip(scores, -self._clip, self._clip), effects)
+            scores = np.clip(scores, -self._clip, self._clip)
+            yield from self.detectors.rehearse(np.array([self._twice(x) for x in scores]), effects)
         c = len(self.bank.names)
         self.bank.healthy = np.empty((0, c)), np.empty((0, c))
 
@@ -79,11 +85,22 @@ class Channels:
         g = self._still if spread is None else spread
         scores = np.clip(self.bank.score(residual, f, g), -self._clip, self._clip)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
-        self.detectors.add(scores if judged else np.full_like(scores, np.nan), self.bank.effect, self.bank.unsure)
+        heard = self._twice(scores if judged else np.full_like(scores, np.nan))
+        self.detectors.add(heard, self.bank.effect, self.bank.unsure)
+
+    def _twice(self, scores: Array) -> Array:
+        """A jump after which all is calm counts again: one outlier is no alarm, but has jumped back by then."""
+        out: Array = scores.copy()
+        now = scores[self._jumps]
+        out[self._jumps] += np.where(np.abs(now) < CALM * np.abs(self._jumped), self._jumped, 0.0)
+        away = np.where(np.abs(now) > LEAP, self._jumped + now, 0.0)
+        self._jumped = np.where(np.abs(away) > LEAP, away, 0.0)
+        return out
 
     def reset(self) -> None:
         """Forget alarms, not what was learned."""
         self.recent.clear()
+        self._jumped[:] = 0.0
         if self.detectors is not None:
             self.detectors.reset()
 

@@ -16,7 +16,7 @@ from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift import pose_check, scan_check
 from digital_twin.core.drift.attribution import Attribution, Evidence
-from digital_twin.core.drift.channels import Channels, shares
+from digital_twin.core.drift.channels import LEAP, Channels, shares
 from digital_twin.core.drift.config import DriftConfig
 from digital_twin.core.drift.hypotheses import Hypothesis
 from digital_twin.core.drift.identity import Differences
@@ -42,7 +42,6 @@ WANDER = 3e-4, 1e-3
 SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
-LEAP = 6.0  # standard deviations that a reading jumps
 BEHIND = 0.25  # [s] of backlog, beyond which blocks are let go until it has caught up
 MARGIN = (0.1, 1.5)  # [rad] beyond, and times as fast as, what was seen while calibrating
 
@@ -81,9 +80,11 @@ class Monitor:
         self._set_model(model)
         keep = round((config.evidence + 1.0) * config.rate)
         r = self.residuals
-        self.banks = {
-            "body": Channels("body", r.names, r.units, FEATURES, keep, r.sizes, r.usual, slack=r.slack, clip=np.inf)
-        }
+        self.banks: dict[str, Channels] = {}
+        self.banks["body"] = Channels(
+            "body", r.names, r.units, FEATURES, keep, r.sizes, r.usual, slack=r.slack, clip=np.inf,
+            jumps=r.parts["encoder"],
+        )  # fmt: skip
         self.banks["feet"] = Channels("feet", feet, ["σ"] * len(feet), caution=CAUTION)
         if self.lookahead is not None:
             names, units = self.lookahead.names, self.lookahead.units
@@ -246,14 +247,14 @@ class Monitor:
         self._differences.apply()
         yield
         body, blocks = self.banks["body"], list(self._blocks)
+        body.bank.least[self.residuals.parts["encoder"]] = 0.5 * self.sampler.encoder_step
         for i in range(0, len(blocks), PIECE):
             for block in blocks[i : i + PIECE]:
                 body.bank.learn(block.stamp_ns, *self.residuals.compute(block))
             yield
         asked = np.array([np.where(np.isnan(b.command), b.q, b.command) for b in blocks])
         fast = np.abs(np.array([b.command_rate for b in blocks]))
-        asked = np.where(np.isnan(asked).all(axis=0), 0.0, asked)  # joints that never report are not judged
-        self._range = (np.nanmin(asked, axis=0), np.nanmax(asked, axis=0), np.nan_to_num(fast).max(axis=0))
+        self._range = (asked.min(axis=0), asked.max(axis=0), np.nan_to_num(fast).max(axis=0))
         for bank in self.banks.values():
             yield from bank.bank.fit()
         self._relearning.shares = shares(self.banks)
@@ -314,7 +315,8 @@ class Monitor:
 
     def _note_leaps(self, block: Block) -> None:
         """Readings of joints that jumped, within the last half second or since there is an alarm."""
-        scores = np.nan_to_num(self.banks["body"].bank.scores[self.residuals.parts["encoder"]])
+        sigma = self.banks["body"].bank.spread(self.residuals.parts["encoder"])
+        scores = np.nan_to_num(block.jump / sigma)
         for i in np.flatnonzero(np.abs(scores) > LEAP):
             if abs(scores[i]) > abs(self._leaps.get(int(i), (0, 0.0, 0.0))[1]):
                 self._leaps[int(i)] = block.stamp_ns, float(scores[i]), float(block.jump[i])
@@ -336,7 +338,7 @@ class Monitor:
         asked = np.where(np.isnan(block.command), block.q, block.command)
         inside = (asked > low - MARGIN[0]) & (asked < high + MARGIN[0])
         slow = np.abs(np.nan_to_num(block.command_rate)) <= MARGIN[1] * fast + 0.05
-        return bool(np.all(inside & slow | np.isnan(asked)))
+        return bool(np.all(inside & slow))
 
     def _attribute(self, now_ns: int) -> Iterator[None]:
         evidence = self._evidence(now_ns)

@@ -132,6 +132,7 @@ class Sampler:
         self._n, self._k = n, k
         self._period, self._delay = round(NS / rate), round(delay * NS)
         self._filter = JointFilter(n, joints.encoder_noise, joints.encoder_resolution, JointFilterConfig())
+        self._stand = joints.stand
         self._sensed = [bool(f.wrench_topic) for f in robot.feet]
         self._soles = Soles(robot.feet, model.mass * 9.81)
         self.command = Command(n)
@@ -168,7 +169,11 @@ class Sampler:
         self._pace.add(stamp_ns)
         f.update(stamp_ns, q, qd)
         known = np.full(self._n, np.nan) if effort is None else effort
-        self._joints.append((stamp_ns, f.q, f.qd, f.qdd, jump, known))
+        position, speed, acceleration = f.q, f.qd, f.qdd
+        if not f.known.all():  # joints that have never reported stand still
+            position = np.where(f.known, f.q, self._stand)
+            speed, acceleration = np.where(f.known, [f.qd, f.qdd], 0.0)
+        self._joints.append((stamp_ns, position, speed, acceleration, jump, known))
 
     def unsettle(self, stamp_ns: int) -> None:
         """Something was missed at a stamp: for a moment blocks are not settled."""
@@ -263,6 +268,11 @@ class Sampler:
     def newest_base(self) -> BaseState | None:
         """The last one."""
         return self._bases[-1] if self._bases else None
+
+    @property
+    def encoder_step(self) -> Array:
+        """Steps of the encoders [rad] (n,), as far as they are known."""
+        return self._filter.step
 
     @property
     def newest_state(self) -> tuple[Array, Array]:
