@@ -290,7 +290,7 @@ class BaseEstimator:
         self._first, k = None, self._k
         return FilterState(
             ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)),
-            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None, np.zeros((2, 6)), _NOTHING,
+            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None, (_NOTHING, _NOTHING), _NOTHING,
         )  # fmt: skip
 
     def continue_from(self, base: BaseState, q: Array, qd: Array, gyro_bias: float, accel_bias: float) -> None:
@@ -333,34 +333,38 @@ class BaseEstimator:
         if stamp_ns <= s.stamp_ns:
             return s
         dt, ekf, c = (stamp_ns - s.stamp_ns) / NS, s.ekf, self.config
-        held = gyro is s.gyro
+        held, rough, bends = gyro is s.gyro, s.rough, s.bends
         if dt > c.gap or (held and (stamp_ns - s.imu_ns) / NS > c.gap) or self._frozen(s, stamp_ns):
             gyro, accel = ekf.gyro_bias, ekf.accel_bias + GRAVITY * ekf.rotation[2]
             inertial = self._free * dt
         else:
             inertial = self._inertial * dt
             if not held:
-                s = self._roughness(s, dt, gyro, accel)
-                inertial += np.maximum(s.rough, 0.0) * (dt * dt)
+                rough, bends = self._roughness(s, dt, gyro, accel)
+                inertial += np.maximum(rough, 0.0) * (dt * dt)
                 gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
             elif s.imu_ns == s.stamp_ns:
                 # The next reading is not here yet: the line through the last two goes on.
                 gyro, accel = gyro + 0.5 * s.change[:3], accel + 0.5 * s.change[3:]
         ekf = self._ekf.move(ekf, dt, gyro, accel)
-        s = s._replace(ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial)
+        s = s._replace(
+            ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial, rough=rough, bends=bends
+        )  # fmt: skip
         return s if s.unspread < c.gap else self._spread(s)
 
-    def _roughness(self, s: FilterState, dt: float, gyro: Array, accel: Array) -> FilterState:
+    def _roughness(
+        self, s: FilterState, dt: float, gyro: Array, accel: Array
+    ) -> tuple[Array, tuple[Array, Array]]:  # fmt: skip
         """What the IMU's signals do between two readings is unknown; how they bend tells how much it may be.
 
         A signal that wanders between readings bends in the middle of the band (up to half the rate), where motion does
         not, nor chatter from reading to reading, which integrates to nothing; motion that is resolved bends a little.
         """
         bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
-        middle, white = bend - s.bends[0], self._inertial / dt
-        rough = (middle * middle - MIDDLE_HISS * white) / WANDERING + (bend * bend - HISS * white) / RESOLVED
+        middle, hiss = bend - s.bends[0], self._inertial * ((MIDDLE_HISS / WANDERING + HISS / RESOLVED) / dt)
+        rough = middle * middle / WANDERING + bend * bend / RESOLVED - hiss
         lately = min(1.0, dt / ROUGH_FOR)
-        return s._replace(rough=s.rough + lately * (rough - s.rough), bends=np.stack([s.bends[1], bend]))
+        return s.rough + lately * (rough - s.rough), (s.bends[1], bend)
 
     def _frozen(self, s: FilterState, stamp_ns: int) -> bool:
         """Whether the IMU says the same again and again while joints move: then it is as good as silent."""

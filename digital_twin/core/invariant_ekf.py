@@ -82,7 +82,7 @@ class InvariantEkf:
         self.attitude = [slice(attitude0 + 3 * i, attitude0 + 3 * i + 3) for i in range(feet)]
         self._foot_h = [self._foot_jacobian(i) for i in range(feet)]
         self._feet_h: dict[tuple[int, ...], Array] = {}
-        self._phi = 0.0, np.eye(self.n)
+        self._identity = np.eye(self.n)
         rows = np.r_[V_, self.gyro_bias]
         self._twist_rows = np.ix_(rows, rows)
 
@@ -168,7 +168,9 @@ class InvariantEkf:
         B[3:, :3] = (s.vectors @ _LEVI_CIVITA_T).reshape(-1, 3) @ R
         B[:, 3:] = 0.0
         B[V_, 3:], B[P_, 3:] = R, R * (0.5 * dt)
-        phi = self._constant(dt).copy()
+        phi = self._identity.copy()
+        phi[V_, R_], phi[P_, R_] = _GRAVITY_CROSS * dt, _GRAVITY_CROSS * (0.5 * dt * dt)
+        phi[6, 3] = phi[7, 4] = phi[8, 5] = dt
         phi[:n, n : n + 6] = B * -dt
         P = phi @ s.covariance @ phi.T
         P[:n, :n] += (B * inertial) @ B.T
@@ -178,16 +180,6 @@ class InvariantEkf:
             diagonal[9:n] += contact[:, :3].reshape(-1)
             diagonal[n + 6 :] += contact[:, 3:].reshape(-1)
         return s._replace(covariance=P)
-
-    def _constant(self, dt: float) -> Array:
-        """What does not depend on the state in the transition of the error over dt (n, n); steady pace, same matrix."""
-        if dt != self._phi[0]:
-            phi = np.eye(self.n)
-            phi[V_, R_] = _GRAVITY_CROSS * dt
-            phi[P_, R_] = _GRAVITY_CROSS * (0.5 * dt * dt)
-            phi[6, 3] = phi[7, 4] = phi[8, 5] = dt
-            self._phi = dt, phi
-        return self._phi[1]
 
     def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
         """Grow the covariance by variances of attitude [rad²] and velocity [(m/s)²]; places stay where they are."""

@@ -60,7 +60,7 @@ class FilterState(NamedTuple):
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
     imu_ns, news_ns: when the IMU spoke last, and when and at which joints it last said something new.
     rest: the start, while the robot has not moved since.
-    bends: (2, 6) second differences of the IMU before the last and at it; rough: (6,) variances that one reading's
+    bends: (6,) second differences of the IMU before the last and at it; rough: (6,) variances that one reading's
     share of an integral has beyond its noise, over dt².
     """
 
@@ -87,7 +87,7 @@ class FilterState(NamedTuple):
     unspread: float
     inertial: Array
     rest: Rest | None
-    bends: Array
+    bends: tuple[Array, Array]
     rough: Array
 
 
@@ -109,11 +109,11 @@ class Legs:
         self.variance = variance
         self.corrections: list[tuple[int, Correction]] = []
         self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, 0.0, 0.0, c.twist**2])
-        self._flex = np.array([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3)
+        self._flex = np.tile([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3, self._k)
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
-        c, stands = self.config, np.array(s.ekf.stands, dtype=float)
+        c, out = self.config, np.zeros((self._k, 6))
         still = STILL if s.rest is not None and s.rest.settled else 1.0
         each = self._wander * (max(s.leg_noise, c.calmest) * dt * still)
         # Legs that are askew, by zeros of joints or by soles that lean, turn what the body does over them.
@@ -121,12 +121,16 @@ class Legs:
         each[:3] += (c.askew**2 * dt) * (float(v @ v) - v * v)
         if s.rocking > 0.0:
             each = each + ROCK * dt
-        out = np.outer(stands, each)
         # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it,
         # but a robot that rests shifts no weight.
-        ahead = s.ekf.feet[:, :2, 0] ** 2
-        ahead /= np.maximum(ahead.sum(axis=1, keepdims=True), 1e-9)
-        out[:, 3:5] += (ahead * c.roll**2 + ahead[:, ::-1] * c.pitch**2) * (stands[:, None] * (dt * still))
+        roll, pitch = c.roll**2 * dt * still, c.pitch**2 * dt * still
+        for foot, R, stands in zip(out, s.ekf.feet, s.ekf.stands, strict=True):
+            if stands:
+                foot[:] = each
+                x, y = R.item(0) ** 2, R.item(3) ** 2
+                ahead = x / max(x + y, 1e-9)
+                foot[3] += ahead * roll + (1.0 - ahead) * pitch
+                foot[4] += ahead * pitch + (1.0 - ahead) * roll
         return out
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
@@ -161,7 +165,7 @@ class Legs:
         """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
         J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
         N: Array = (J * self.variance) @ J.T
-        N.reshape(-1)[:: len(N) + 1] += np.tile(self._flex * (leg_noise / dt) + 1e-10, len(feet))
+        N.reshape(-1)[:: len(N) + 1] += self._flex[: len(N)] * (leg_noise / dt) + 1e-10
         return N
 
     def _land(self, ekf: EkfState, i: int, leg_noise: float, dt: float) -> EkfState:
@@ -200,9 +204,10 @@ class Legs:
                 continue
             # Errors of legs last for a tenth of a second: white innovations, summed over that, should be N(0, 1).
             sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
-            restless = float(sums[i] @ sums[i]) * (1.0 - keep * keep) / 6.0
+            squares = [x * x * (1.0 - keep * keep) for x in sums[i].tolist()]
+            restless = sum(squares) / 6.0
             calmest_foot = min(calmest_foot, restless)
-            least_turned = min(least_turned, float(sums[i, 3:5] @ sums[i, 3:5]) * (1.0 - keep * keep) / 2.0)
+            least_turned = min(least_turned, (squares[3] + squares[4]) / 2.0)
             log_noise += dt / c.adaptation * (min(restless, MOST_RESTLESS) - 1.0) / len(standing)
             bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
             if bad[i] > SLIPPING and sum(ekf.stands) > 1:
