@@ -304,23 +304,30 @@ def test_little_data_is_said_in_words(robot):
     assert statuses["commands"].words.startswith("not judged")
 
 
-def test_joints_that_never_report_are_taken_to_stand_still(robot):
-    """Wrists of some robots say nothing; the gyro is judged by the legs all the same."""
+def test_a_robot_without_torques_and_with_joints_that_never_report(robot):
+    """Its wrist is taken to stand still, so that all else is judged; an encoder's zero that moves shows in one reading."""
     monitor, rehearsal = begin(robot, calibration=3.0)
     wrist = robot.model.joint_index["l_wrist_yaw"]
     listen = monitor.joints
 
     def deaf(stamp, q, qd, effort):
-        q, qd, effort = (x.copy() for x in (q, qd, effort))
-        q[wrist] = qd[wrist] = effort[wrist] = np.nan
-        listen(stamp, q, qd, effort)
+        q, qd = q.copy(), qd.copy()
+        q[wrist] = qd[wrist] = np.nan
+        listen(stamp, q, qd, None)
 
     monitor.joints = deaf
     while monitor.phase != "watching":
         rehearsal.run(0.5)
     nominal = monitor.banks["body"].bank.nominal
-    unjudged = {name for name in nominal.why if name.split("/")[0] in ("gyro", "torque", "encoder", "balance")}
-    assert unjudged == {"torque/l_wrist_yaw", "encoder/l_wrist_yaw"}
+    unjudged = {name for name in nominal.why if name.split("/")[0] in ("gyro", "accelerometer", "encoder", "balance")}
+    assert unjudged == {"encoder/l_wrist_yaw"}
+    rehearsal.faults.add(parse_fault(f"encoder l_elbow {math.radians(1.0)}"))
+    found = None
+    for _ in range(40):
+        rehearsal.run(0.02)
+        found = found or next(iter(monitor.hypotheses), None)
+    assert found is not None and (found.kind, found.target) == ("encoder", "l_elbow")
+    assert found.size == pytest.approx(math.radians(1.0), rel=0.2)
 
 
 def at_rest(robot, i, **changes):

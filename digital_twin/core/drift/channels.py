@@ -76,16 +76,16 @@ class Channels:
 
     def add(
         self, stamp_ns: int, residual: Array, features: Array | None = None, spread: Array | None = None,
-        judged: bool = True,
+        judged: Mask | bool = True,
     ) -> None:  # fmt: skip
-        """A sample to be judged; `judged` False only keeps the whitening up to date."""
+        """A sample to be judged; where `judged` is False it only keeps the whitening up to date."""
         if self.detectors is None:
             return
         f = self._plain if features is None else features
         g = self._still if spread is None else spread
         scores = np.clip(self.bank.score(residual, f, g), -self._clip, self._clip)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
-        heard = self._twice(scores if judged else np.full_like(scores, np.nan))
+        heard = self._twice(np.where(judged, scores, np.nan))
         self.detectors.add(heard, self.bank.effect, self.bank.unsure)
 
     def _twice(self, scores: Array) -> Array:

@@ -28,6 +28,7 @@ FAST_MARGIN, MARGIN, GAIN_MARGIN, SLOW_MARGIN = 1.2, 1.4, 1.6, 2.0
 LN2 = math.log(2.0)
 UNREST = 2.5  # times as restless as ever seen is a change
 HYSTERESIS = 0.5  # an alarm ends when the statistic is below this share of its threshold
+LASTS = 0.3  # [s] of an alarm at least: what is over in a moment has a cause, too, and that takes time to find
 
 
 class Cusum:
@@ -277,6 +278,7 @@ class Detectors:
         self.alarm = np.zeros(c, dtype=bool)
         self._kind = np.zeros(c, dtype=np.intp)
         self._slow = SLOW * rate
+        self._lasts, self._left = round(LASTS * rate), np.zeros(c, dtype=np.intp)
 
     def add(self, scores: Array, effect: Array | None = None, unsure: Array | float = 0.0) -> None:
         """One row of scores, what the changes looked for would add to it, and by how much its means may be off (c,)."""
@@ -289,7 +291,8 @@ class Detectors:
         fresh = (level >= 1.0) & ~self.alarm
         if fresh.any():
             self._classify(fresh)
-        self.alarm = (level >= 1.0) | (self.alarm & (level > HYSTERESIS))
+        self._left = np.where(level >= 1.0, self._lasts, np.maximum(self._left - 1, 0))
+        self.alarm = (level >= 1.0) | (self.alarm & ((level > HYSTERESIS) | (self._left > 0)))
 
     def allow(self, more: Array) -> None:
         """Means may differ from zero by so much more (c,) than what was learned, without any change."""
@@ -320,6 +323,7 @@ class Detectors:
         for d in (self.cusum, self.directed, self.creep, self.spread):
             d.reset()
         self.alarm[:] = False
+        self._left[:] = 0
 
     def onset(self) -> Index:
         """How many samples ago each channel seems to have changed (c,)."""

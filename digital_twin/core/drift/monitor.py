@@ -24,7 +24,7 @@ from digital_twin.core.drift.lookahead import Lookahead
 from digital_twin.core.drift.other_model import Reference, Relearning, expect, reference
 from digital_twin.core.drift.pose_check import PoseCheck
 from digital_twin.core.drift.residuals import FEATURES, Residuals
-from digital_twin.core.drift.sample import Block, Sampler
+from digital_twin.core.drift.sample import SETTLING, Block, Sampler
 from digital_twin.core.drift.scan_check import ScanCheck
 from digital_twin.core.drift.stream_watch import StreamFault, StreamWatch
 from digital_twin.core.forecaster import Forecaster
@@ -93,6 +93,8 @@ class Monitor:
         self.banks["pose"] = Channels("pose", pose_check.NAMES, pose_check.UNITS, caution=2.0 * CAUTION)  # feet twist
         if self._scan is not None:
             self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS, caution=CAUTION)
+        self._jumpy = np.zeros(len(r.names), dtype=bool)  # channels that know a reading's jump for what it is
+        self._jumpy[r.parts["encoder"]] = self._jumpy[r.parts["tracking"]] = True
         self._attribution = Attribution(r, self.banks["body"].bank, self._feet_names)
         self.phase = "waiting"
         self._blocks: deque[Block] = deque(maxlen=round(config.calibration * config.rate) + 10)
@@ -247,7 +249,7 @@ class Monitor:
         self._differences.apply()
         yield
         body, blocks = self.banks["body"], list(self._blocks)
-        body.bank.least[self.residuals.parts["encoder"]] = 0.5 * self.sampler.encoder_step
+        body.bank.least[self.residuals.parts["encoder"]] = self.sampler.encoder_step
         for i in range(0, len(blocks), PIECE):
             for block in blocks[i : i + PIECE]:
                 body.bank.learn(block.stamp_ns, *self.residuals.compute(block))
@@ -293,8 +295,11 @@ class Monitor:
         self._recent.append(block)
         inside = self._inside(block)
         self.outside += not inside
-        self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=inside and block.settled)
         self._note_leaps(block)
+        # A reading that jumped is no motion, though speeds and accelerations look like it for a moment.
+        calm = all(block.stamp_ns - leap[0] > SETTLING for leap in self._leaps.values())
+        judged = (calm | self._jumpy) & (inside and block.settled)
+        self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=judged)
         now = np.concatenate([b.alarm for b in self.banks.values()])
         more, self._alarming = bool((now & ~self._alarming).any()), now
         self._relearning.go_on(block.stamp_ns, bool(now.any()))
