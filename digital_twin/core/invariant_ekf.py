@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dtrtrs
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.rotation import exp_so3, log_so3, skew
@@ -283,10 +283,8 @@ class InvariantEkf:
         L, failed = dpotrf(HP @ H.T + noise, lower=1)
         if failed:
             return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
-        right = np.empty((len(z), self.n + 1), order="F")
-        right[:, :-1], right[:, -1] = HP, z
-        solved = dtrtrs(L, right, lower=1, overwrite_b=1)[0]
-        whitened, W = solved[:, -1], solved[:, :-1]
+        root = dtrtri(L, lower=1, overwrite_c=1)[0]
+        whitened, W = root @ z, root @ HP
         nis = float(whitened @ whitened)
         if not math.isfinite(nis):  # LAPACK does not stop at NaN
             return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
@@ -295,7 +293,7 @@ class InvariantEkf:
         P = 0.5 * (P + P.T)
         if P.diagonal().min() < 0.0:  # digits are lost where a covariance is huge; what is refused raises doubt
             return s, Correction(np.full(len(z), np.nan), np.inf, 0.0)
-        return self._retract(s, whitened @ -W, P), Correction(whitened, nis, 1.0)
+        return self._retract(s, -(whitened @ W), P), Correction(whitened, nis, 1.0)
 
     def _retract(self, s: EkfState, x: Array, P: Array) -> EkfState:
         """exp(x) applied from the left, to first order in the translations (which it moves by a small angle only)."""

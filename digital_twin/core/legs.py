@@ -108,29 +108,27 @@ class Legs:
         self.contacts = Contacts(c.contact, weight)
         self.variance = variance
         self.corrections: list[tuple[int, Correction]] = []
-        self._wander = np.array([c.slip**2, c.slip**2, c.sink**2, 0.0, 0.0, c.twist**2])
         self._flex = np.tile([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3, self._k)
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
-        c, out = self.config, np.zeros((self._k, 6))
+        c, ekf = self.config, s.ekf
         still = STILL if s.rest is not None and s.rest.settled else 1.0
-        each = self._wander * (max(s.leg_noise, c.calmest) * dt * still)
+        noise = max(s.leg_noise, c.calmest) * dt * still
         # Legs that are askew, by zeros of joints or by soles that lean, turn what the body does over them.
-        v = s.ekf.velocity
-        each[:3] += (c.askew**2 * dt) * (float(v @ v) - v * v)
-        if s.rocking > 0.0:
-            each = each + ROCK * dt
+        x, y, z = (c.askew**2 * dt * v * v for v in ekf.velocity.tolist())
+        slip, sink, twist = c.slip**2 * noise, c.sink**2 * noise, c.twist**2 * noise
         # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it,
         # but a robot that rests shifts no weight.
         roll, pitch = c.roll**2 * dt * still, c.pitch**2 * dt * still
-        for foot, R, stands in zip(out, s.ekf.feet, s.ekf.stands, strict=True):
-            if stands:
-                foot[:] = each
-                x, y = R.item(0) ** 2, R.item(3) ** 2
-                ahead = x / max(x + y, 1e-9)
-                foot[3] += ahead * roll + (1.0 - ahead) * pitch
-                foot[4] += ahead * pitch + (1.0 - ahead) * roll
+        rows = []
+        for (forward, left), stands in zip(ekf.feet[:, :2, 0].tolist(), ekf.stands, strict=True):
+            ahead = forward * forward / max(forward * forward + left * left, 1e-9)
+            lean = ahead * roll + (1.0 - ahead) * pitch, ahead * pitch + (1.0 - ahead) * roll
+            rows.append([slip + y + z, slip + x + z, sink + x + y, *lean, twist] if stands else [0.0] * 6)
+        out = np.array(rows)
+        if s.rocking > 0.0:
+            out[list(ekf.stands)] += ROCK * dt
         return out
 
     def update_contacts(self, s: FilterState, stamp_ns: int, qd: Array, dt: float) -> FilterState:
