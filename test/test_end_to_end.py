@@ -89,7 +89,7 @@ def test_a_real_walk_is_tracked_no_worse_than_leg_odometry_with_a_gyro(domain, t
     assert r["base_position_rmse_m"] < 0.027 and r["base_position_end_m"] < 0.072 and r["base_attitude_rmse_deg"] < 1.4
     assert r["distance_m"] == pytest.approx(1.53, abs=0.02) and r["joint_rmse_rad"] is None
     assert r["messages"]["rejected"] == {} and r["messages"]["received_by_topic"]["joint_states"] >= 1180
-    assert r["rates_hz"]["virtual/odom"] == pytest.approx(99, rel=0.15)
+    assert r["rates_hz"]["virtual/odom"] == pytest.approx(99, rel=0.05)
     assert "39 meshes" in done.stderr, "what is left out is said once"
     assert done.stderr.count("39 meshes") == 1
 
@@ -201,9 +201,9 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_two_seconds(domain, after):
 
 
 def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
-    """At half the rate: it is not about how much a machine can do."""
+    """At a quarter of the rate: it is not about how much a machine can do."""
     config = tmp_path / "slow.yaml"
-    config.write_text("/**/simulated_robot: {ros__parameters: {rate: 100.0, wrench_rate: 100.0}}\n"
+    config.write_text("/**/simulated_robot: {ros__parameters: {rate: 50.0, wrench_rate: 50.0}}\n"
                       "/**/physics_predictor: {ros__parameters: {rate: 2.0, ensemble_rate: 0.5}}\n")  # fmt: skip
     reports = [tmp_path / f"{n}.json" for n in "ab"]
     options = ["--headless", "--duration", "20", "--config", str(config)]
@@ -217,7 +217,7 @@ def test_two_robots_in_one_domain_do_not_meet(domain, tmp_path):
     for path in reports:
         r = json.loads(path.read_text())
         assert r["base_position_rmse_m"] < 0.03 and "duplicate" not in r["messages"]["rejected"]
-        assert 50 < r["rates_hz"]["virtual/odom"] < 125, "with what the other says, too, it would be 200"
+        assert 40 < r["rates_hz"]["virtual/odom"] < 62, "with what the other says, too, it would be 100"
 
 
 def runs(process):
