@@ -63,7 +63,7 @@ def _estimator(r: Readings, method: str, bar: Progress) -> tuple[Array, Array]:
         begin = clock()
         if e.state is not None:
             e._kinematics.update(q)
-            e._legs.correct(e._spread(e._advance(e.state, stamp, gyro, accel)), 1.0 / RATE)
+            e._legs.correct(e._spread(e._advance(e.state, stamp, np.concatenate([gyro, accel]))), 1.0 / RATE)
         seen, between = len(e.corrections), clock()
         e.imu(stamp, gyro, accel)
         e.joints(stamp, q, qd)

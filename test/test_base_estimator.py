@@ -171,7 +171,7 @@ def test_a_robot_that_moves_in_its_first_moments_is_not_taken_to_rest(robot, wal
         e.joints(stamp, walk.encoders[k] + 0.02 * moving * (what == "joints"), walk.speeds[k])
         if k == 25:
             assert e.state.rest is None, "settled before the time that a robot at rest takes"
-            assert e.state.leg_noise > 0.01
+            assert e.state.trust.noise > 0.01
 
 
 def test_noise_of_the_imu_is_not_taken_for_shaking(robot, walk):
@@ -307,7 +307,8 @@ def test_a_foot_that_came_to_rest_is_believed_after_the_same_time_at_any_rate(ro
         feed(e, walk, k)
     start = last = int(walk.stamps[RATE - 1])
     state = e.state
-    e.state = state._replace(ekf=e._ekf.lift(state.ekf, 1), distrusted=(False, True), bad=(0.0, 0.05))
+    trust = state.trust._replace(distrusted=(False, True), bad=(0.0, 0.05))
+    e.state = state._replace(ekf=e._ekf.lift(state.ekf, 1), trust=trust)
     while e.doubted:
         last += NS // rate
         feed(e, walk, RATE, at=last)

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from digital_twin.core.description import load_description, parse_description
 from digital_twin.core.errors import DescriptionError
 from digital_twin.core.model import RobotModel, build_spec, compile_spec
+from digital_twin.core.rotation import exp_so3
 
 
 def pose_from_urdf(urdf, link, q):
@@ -102,6 +103,9 @@ def test_jacobians_against_differences(robot, base):
         k.update(q)
         for got, want in zip(k.jacobian(i), expected, strict=True):
             assert np.allclose(got, want, atol=1e-6)
+    turn = exp_so3([0.3, -0.2, 0.9])
+    plain, turned = k.jacobians([0, 1]), k.jacobians([0, 1], turn)
+    assert np.allclose(turned.reshape(2, 2, 3, -1), turn @ plain.reshape(2, 2, 3, -1), atol=1e-14)
 
 
 @given(st.integers(0, 1000))

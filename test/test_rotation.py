@@ -10,8 +10,10 @@ from scipy.spatial.transform import Rotation
 from digital_twin.core.rotation import (
     cross,
     exp_so3,
+    exp_so3_each,
     gravity_tilt,
     log_so3,
+    log_so3_each,
     matrix_from_quat,
     quat_from_matrix,
     rot_z,
@@ -39,6 +41,15 @@ def test_exp_agrees_with_scipy_and_log_undoes_it(phi):
     R = exp_so3(phi)
     assert np.allclose(R, Rotation.from_rotvec(phi).as_matrix(), atol=1e-12)
     assert np.allclose(log_so3(R), phi, atol=1e-7)
+
+
+def test_many_at_once_are_the_same_one_by_one():
+    phi = np.array([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0], [2.0, 1.0, -2.0]])
+    turns = exp_so3_each(phi)
+    assert np.array_equal(turns, [exp_so3(each) for each in phi])
+    assert np.array_equal(log_so3_each(turns), [log_so3(each) for each in turns]) and np.allclose(
+        log_so3_each(turns), phi
+    )
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-9, 1e-5, 9.9e-5, 1.1e-4, 1e-3])

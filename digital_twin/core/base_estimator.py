@@ -15,7 +15,7 @@ from digital_twin.core.base_config import BaseEstimatorConfig
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.contacts import ContactState
 from digital_twin.core.invariant_ekf import Correction, EkfState, InvariantEkf
-from digital_twin.core.legs import STILL, FilterState, Legs, Rest
+from digital_twin.core.legs import QUIET, STILL, FilterState, Legs, Rest, Trust
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import ImuConfig, RobotConfig
 from digital_twin.core.rotation import cross, gravity_tilt, log_so3, rot_z, yaw_of
@@ -142,19 +142,19 @@ class BaseEstimator:
     @property
     def dropped(self) -> int:
         """How often a foot was found to slip or not to stand at all."""
-        return self._counted[0] if self.state is None else self.state.dropped
+        return self._counted[0] if self.state is None else self.state.trust.dropped
 
     @property
     def doubts(self) -> int:
         """How often all feet contradicted the estimate."""
-        return self._counted[1] if self.state is None else self.state.doubts
+        return self._counted[1] if self.state is None else self.state.trust.doubts
 
     @property
     def doubted(self) -> list[str]:
         """Feet that are not believed at the moment."""
         if self.state is None:
             return []
-        return [f.name for f, bad in zip(self.feet, self.state.distrusted, strict=True) if bad]
+        return [f.name for f, bad in zip(self.feet, self.state.trust.distrusted, strict=True) if bad]
 
     def loads(self) -> Array:
         """What the feet carry [N] (k,), as far as it is measured."""
@@ -182,7 +182,7 @@ class BaseEstimator:
     @property
     def leg_noise(self) -> float:
         """How restless the legs are: the fitted share of their noise variance, `calmest` … 1."""
-        return 1.0 if self.state is None else self.state.leg_noise
+        return 1.0 if self.state is None else self.state.trust.noise
 
     # Inputs
 
@@ -205,11 +205,12 @@ class BaseEstimator:
             if self._located_ns >= 0:
                 self._start_from_gravity()
             return
-        change = np.concatenate([gyro - s.gyro, accel - s.accel])
-        s = self._advance(s, stamp_ns, gyro, accel)
+        reading = np.concatenate([gyro, accel])
+        change = reading - s.reading
+        s = self._advance(s, stamp_ns, reading)
         if change.any():
             s = s._replace(news_ns=stamp_ns, news_joints=self._q)
-        self.state = s._replace(gyro=gyro, accel=accel, change=change, imu_ns=stamp_ns)
+        self.state = s._replace(reading=reading, change=change, imu_ns=stamp_ns)
 
     def joints(self, stamp_ns: int, q: Array, qd: Array, variance: Array | None = None) -> BaseState | None:
         """Joint positions [rad] and speeds [rad/s] (n,): corrects the base and returns it at this stamp.
@@ -231,10 +232,10 @@ class BaseEstimator:
         s = self.state
         if s is None:
             return None
-        s = self._advance(s, stamp_ns, s.gyro, s.accel)
+        s = self._advance(s, stamp_ns, s.reading)
         self._legs.corrections = []
         dt = min(max(stamp_ns - s.corrected_ns, 1) / NS, 0.1) if s.corrected_ns >= 0 else 0.1
-        calm = s.leg_noise < CALM and not self._legs.contacts.changing(s.contacts)
+        calm = s.trust.noise < CALM and not self._legs.contacts.changing(s.contacts)
         if dt >= self._least_pause * (2.0 if calm else 1.0):
             self._locate()
             s = self._legs.update_contacts(self._spread(s), stamp_ns, qd, dt)
@@ -250,7 +251,7 @@ class BaseEstimator:
             return None
         self._locate()
         k = self._k
-        s = self._spread(self._advance(self.state, stamp_ns, self.state.gyro, self.state.accel))
+        s = self._spread(self._advance(self.state, stamp_ns, self.state.reading))
         R = self._kinematics.rotation[k]
         at_imu = R @ velocity - cross(s.gyro - s.ekf.gyro_bias, self._kinematics.position[k])
         if self._base_moves:
@@ -288,9 +289,10 @@ class BaseEstimator:
 
     def _new_state(self, ekf: EkfState, stamp_ns: int, gyro: Array, accel: Array, imu_ns: int) -> FilterState:
         self._first, k = None, self._k
+        trust = Trust(1.0, (QUIET,) * k, (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted)
         return FilterState(
-            ekf, stamp_ns, self._pending, gyro, accel, np.zeros(6), imu_ns, imu_ns, self._q, -1, 1.0, np.zeros((k, 6)),
-            (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted, 0.0, _NOTHING, None, (_NOTHING, _NOTHING), _NOTHING,
+            ekf, stamp_ns, self._pending, trust, np.concatenate([gyro, accel]), np.zeros(6), imu_ns, imu_ns, self._q, -1,
+            0.0, _NOTHING, None, (_NOTHING, _NOTHING), _NOTHING,
         )  # fmt: skip
 
     def continue_from(self, base: BaseState, q: Array, qd: Array, gyro_bias: float, accel_bias: float) -> None:
@@ -314,7 +316,8 @@ class BaseEstimator:
         since = tuple(t if stands else -1 for stands in base.contacts)
         self._pending = ContactState((0.0,) * k, (-1,) * k, base.contacts, since)
         heard = t if self._has_imu else NEVER
-        self.state = self._new_state(ekf, t, turn, GRAVITY * R[2], heard)._replace(leg_noise=WALKING)
+        s = self._new_state(ekf, t, turn, GRAVITY * R[2], heard)
+        self.state = s._replace(trust=s.trust._replace(noise=WALKING))
 
     def _settle(self, s: FilterState, q: Array) -> FilterState:
         """A robot that has not moved since the start rests, and its legs do not give: to be told at once, not found out."""
@@ -322,45 +325,45 @@ class BaseEstimator:
             return s
         moved, pushed = np.abs(q - s.rest.joints).max(initial=0.0), np.abs(s.accel - s.rest.accel).max()
         if moved > REST_JOINT or pushed > REST_PUSH or np.abs(s.gyro).max() > REST_TURN:
-            return s._replace(rest=None, leg_noise=max(s.leg_noise, self.config.calmest))
+            return s._replace(rest=None, trust=s.trust._replace(noise=max(s.trust.noise, self.config.calmest)))
         if s.rest.settled or s.stamp_ns - s.rest.since_ns < REST:
             return s
         ekf, _ = self._ekf.correct_velocity(s.ekf, np.zeros(3), np.eye(3) * REST_SPEED**2, math.inf)
-        return s._replace(ekf=ekf, leg_noise=STILL * self.config.calmest, rest=s.rest._replace(settled=True))
+        trust = s.trust._replace(noise=STILL * self.config.calmest)
+        return s._replace(ekf=ekf, trust=trust, rest=s.rest._replace(settled=True))
 
-    def _advance(self, s: FilterState, stamp_ns: int, gyro: Array, accel: Array) -> FilterState:
+    def _advance(self, s: FilterState, stamp_ns: int, reading: Array) -> FilterState:
         """Propagate to a stamp, at which the IMU reads this; between two readings a straight line is assumed."""
         if stamp_ns <= s.stamp_ns:
             return s
         dt, ekf, c = (stamp_ns - s.stamp_ns) / NS, s.ekf, self.config
-        held, rough, bends = gyro is s.gyro, s.rough, s.bends
+        held, rough, bends = reading is s.reading, s.rough, s.bends
         if dt > c.gap or (held and (stamp_ns - s.imu_ns) / NS > c.gap) or self._frozen(s, stamp_ns):
-            gyro, accel = ekf.gyro_bias, ekf.accel_bias + GRAVITY * ekf.rotation[2]
+            reading = np.concatenate([ekf.gyro_bias, ekf.accel_bias + GRAVITY * ekf.rotation[2]])
             inertial = self._free * dt
         else:
             inertial = self._inertial * dt
             if not held:
-                rough, bends = self._roughness(s, dt, gyro, accel)
+                change = reading - s.reading
+                rough, bends = self._roughness(s, dt, change)
                 inertial += np.maximum(rough, 0.0) * (dt * dt)
-                gyro, accel = 0.5 * (s.gyro + gyro), 0.5 * (s.accel + accel)
+                reading = s.reading + 0.5 * change
             elif s.imu_ns == s.stamp_ns:
                 # The next reading is not here yet: the line through the last two goes on.
-                gyro, accel = gyro + 0.5 * s.change[:3], accel + 0.5 * s.change[3:]
-        ekf = self._ekf.move(ekf, dt, gyro, accel)
+                reading = reading + 0.5 * s.change
+        ekf = self._ekf.move(ekf, dt, reading[:3], reading[3:])
         s = s._replace(
             ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial, rough=rough, bends=bends
         )  # fmt: skip
         return s if s.unspread < c.gap else self._spread(s)
 
-    def _roughness(
-        self, s: FilterState, dt: float, gyro: Array, accel: Array
-    ) -> tuple[Array, tuple[Array, Array]]:  # fmt: skip
+    def _roughness(self, s: FilterState, dt: float, change: Array) -> tuple[Array, tuple[Array, Array]]:
         """What the IMU's signals do between two readings is unknown; how they bend tells how much it may be.
 
         A signal that wanders between readings bends in the middle of the band (up to half the rate), where motion does
         not, nor chatter from reading to reading, which integrates to nothing; motion that is resolved bends a little.
         """
-        bend = np.concatenate([gyro - s.gyro, accel - s.accel]) - s.change
+        bend = change - s.change
         middle, hiss = bend - s.bends[0], self._inertial * ((MIDDLE_HISS / WANDERING + HISS / RESOLVED) / dt)
         rough = middle * middle / WANDERING + bend * bend / RESOLVED - hiss
         lately = min(1.0, dt / ROUGH_FOR)
@@ -436,7 +439,7 @@ class BaseEstimator:
         """The base at a later stamp, the last IMU reading held; the covariance grows by what that leaves open."""
         self._locate()
         s = self.state
-        return None if s is None else self._base(self._spread(self._advance(s, stamp_ns, s.gyro, s.accel)), qd)
+        return None if s is None else self._base(self._spread(self._advance(s, stamp_ns, s.reading)), qd)
 
 
 REST = 200_000_000  # [ns] after the start, for which a robot that rests

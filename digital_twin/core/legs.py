@@ -35,6 +35,7 @@ TURNED = 0.15  # [s] for which all soles must have turned against the gyro
 ROCKED = 3.0  # [s] of rocking after which it is rather the gyro that errs
 CONTRADICTED = 0.1  # [s] for which all feet may contradict before the estimate itself is doubted
 DOUBT = (0.2, 0.5)  # [rad], [m/s] by which attitude and velocity may then be wrong
+QUIET = (0.0,) * 6  # innovations of a foot that has just come to stand
 
 
 class Rest(NamedTuple):
@@ -48,16 +49,33 @@ class Rest(NamedTuple):
     settled: bool = False
 
 
+class Trust(NamedTuple):
+    """How far the legs are believed.
+
+    noise: the fitted share of their noise variance. sums: 6 recent whitened innovations of each foot. bad: for how long
+    a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
+    turned: for how long all soles have turned against the gyro [s]. rocking: how long [s] the feet are still taken to
+    rock on their edges, as when the robot tips over; rocked: for how long they have.
+    dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
+    """
+
+    noise: float
+    sums: tuple[tuple[float, ...], ...]
+    bad: tuple[float, ...]
+    distrusted: tuple[bool, ...]
+    upset: float
+    turned: float
+    rocking: float
+    rocked: float
+    dropped: int
+    doubts: int
+
+
 class FilterState(NamedTuple):
     """All that changes, so that time can be turned back; never changed in place.
 
-    leg_noise: the fitted share of the legs' noise variance. sums: (k, 6) recent whitened innovations. bad: for how long
-    a foot has contradicted [s]; distrusted: whether it is not believed. upset: for how long all feet have [s].
-    turned: for how long all soles have turned against the gyro [s].
-    rocking: how long [s] the feet are still taken to rock on their edges, as when the robot tips over; rocked: for how
-    long they have.
-    dropped, doubts: how often a foot, or the estimate itself, was no longer believed.
     unspread: time [s] by which the covariance is behind the estimate; inertial: variances (6,) of the IMU since then.
+    reading: of the IMU (6,), gyro [rad/s] and accelerometer [m/s²]; change: by how much it differed from the one before.
     imu_ns, news_ns: when the IMU spoke last, and when and at which joints it last said something new.
     rest: the start, while the robot has not moved since.
     bends: (6,) second differences of the IMU before the last and at it; rough: (6,) variances that one reading's
@@ -67,28 +85,28 @@ class FilterState(NamedTuple):
     ekf: EkfState
     stamp_ns: int
     contacts: ContactState
-    gyro: Array
-    accel: Array
+    trust: Trust
+    reading: Array
     change: Array
     imu_ns: int
     news_ns: int
     news_joints: Array
     corrected_ns: int
-    leg_noise: float
-    sums: Array
-    bad: tuple[float, ...]
-    distrusted: tuple[bool, ...]
-    upset: float
-    turned: float
-    rocking: float
-    rocked: float
-    dropped: int
-    doubts: int
     unspread: float
     inertial: Array
     rest: Rest | None
     bends: tuple[Array, Array]
     rough: Array
+
+    @property
+    def gyro(self) -> Array:
+        """What it read last [rad/s] (3,), in its own frame."""
+        return self.reading[:3]
+
+    @property
+    def accel(self) -> Array:
+        """What it read last [m/s²] (3,), in its own frame."""
+        return self.reading[3:]
 
 
 class Legs:
@@ -114,7 +132,7 @@ class Legs:
         """Variances (k, 6) that places and attitudes of the standing feet gain over dt [s]."""
         c, ekf = self.config, s.ekf
         still = STILL if s.rest is not None and s.rest.settled else 1.0
-        noise = max(s.leg_noise, c.calmest) * dt * still
+        noise = max(s.trust.noise, c.calmest) * dt * still
         # Legs that are askew, by zeros of joints or by soles that lean, turn what the body does over them.
         x, y, z = (c.askew**2 * dt * v * v for v in ekf.velocity.tolist())
         slip, sink, twist = c.slip**2 * noise, c.sink**2 * noise, c.twist**2 * noise
@@ -127,7 +145,7 @@ class Legs:
             lean = ahead * roll + (1.0 - ahead) * pitch, ahead * pitch + (1.0 - ahead) * roll
             rows.append([slip + y + z, slip + x + z, sink + x + y, *lean, twist] if stands else [0.0] * 6)
         out = np.array(rows)
-        if s.rocking > 0.0:
+        if s.trust.rocking > 0.0:
             out[list(ekf.stands)] += ROCK * dt
         return out
 
@@ -136,14 +154,14 @@ class Legs:
         k, ekf = self._k, s.ekf
         height = self._kinematics.position[:k] @ ekf.rotation[2]
         speed = np.zeros(k)
-        needed = [i for i in range(k) if s.distrusted[i] or self.contacts.blind(s.contacts, i, stamp_ns)]
+        needed = [i for i in range(k) if s.trust.distrusted[i] or self.contacts.blind(s.contacts, i, stamp_ns)]
         rate = s.gyro - ekf.gyro_bias
         for i in needed:
             jp, _ = self._kinematics.jacobian(i)
             v = ekf.rotation.T @ ekf.velocity + cross(rate, self._kinematics.position[i]) + jp @ qd
             speed[i] = float(np.linalg.norm(v))
         contacts = self.contacts.decide(s.contacts, stamp_ns, height, speed)
-        bad, distrusted, sums = list(s.bad), list(s.distrusted), s.sums
+        bad, distrusted, sums = list(s.trust.bad), list(s.trust.distrusted), list(s.trust.sums)
         for i in range(k):
             if distrusted[i] and (speed[i] < self.config.contact.speed or not contacts.stands[i]):
                 # It has come to rest: believed again when it has stayed so.
@@ -151,18 +169,17 @@ class Legs:
                 distrusted[i] = bad[i] > 0.0 and contacts.stands[i]
             stands = contacts.stands[i] and not distrusted[i]
             if stands and not ekf.stands[i]:
-                ekf = self._land(ekf, i, s.leg_noise, dt)
-                sums = sums.copy()
-                sums[i] = 0.0
-                bad[i] = 0.0
+                ekf = self._land(ekf, i, s.trust.noise, dt)
+                sums[i], bad[i] = QUIET, 0.0
             elif ekf.stands[i] and not stands:
                 ekf = self.ekf.lift(ekf, i)
-        return s._replace(ekf=ekf, contacts=contacts, sums=sums, bad=tuple(bad), distrusted=tuple(distrusted))
+        trust = s.trust._replace(sums=tuple(sums), bad=tuple(bad), distrusted=tuple(distrusted))
+        return s._replace(ekf=ekf, contacts=contacts, trust=trust)
 
     def _noise(self, ekf: EkfState, feet: Sequence[int], leg_noise: float, dt: float) -> Array:
         """Covariance (6 m, 6 m), along odom's axes, of feet seen through the encoders and legs that give."""
-        J = (ekf.rotation @ self._kinematics.jacobians(feet).reshape(len(feet), 2, 3, -1)).reshape(6 * len(feet), -1)
-        N: Array = (J * self.variance) @ J.T
+        J = self._kinematics.jacobians(feet, ekf.rotation).reshape(6 * len(feet), -1)
+        N: Array = (J * self.variance).dot(J.T)
         N.reshape(-1)[:: len(N) + 1] += self._flex[: len(N)] * (leg_noise / dt) + 1e-10
         return N
 
@@ -186,59 +203,61 @@ class Legs:
 
     def correct(self, s: FilterState, dt: float) -> FilterState:
         """By all standing feet."""
-        ekf, c = s.ekf, self.config
-        standing = tuple(i for i in range(self._k) if ekf.stands[i])
+        ekf = s.ekf
+        standing = tuple([i for i, stands in enumerate(ekf.stands) if stands])
         if not standing:
             return s
-        log_noise, sums, bad, distrusted = math.log(s.leg_noise), s.sums.copy(), list(s.bad), list(s.distrusted)
-        keep = math.exp(-dt / CORRELATED)
-        noise = self._noise(ekf, standing, s.leg_noise, dt)
+        noise = self._noise(ekf, standing, s.trust.noise, dt)
         place, attitude = self._kinematics.position, self._kinematics.rotation
         ekf, results = self.ekf.correct_feet(ekf, standing, place, attitude, noise, GATE)
         self.corrections = list(zip(standing, results, strict=True))
-        calmest_foot, least_turned, dropped, doubts = math.inf, math.inf, s.dropped, s.doubts
+        ekf, trust = self._doubt(ekf, s, dt)
+        return s._replace(ekf=ekf, trust=trust)
+
+    def _doubt(self, ekf: EkfState, s: FilterState, dt: float) -> tuple[EkfState, Trust]:
+        """What the corrections say of the legs, of single feet, and of the estimate itself."""
+        before, c = s.trust, self.config
+        log_noise, calmest_foot, least_turned, dropped, doubts = 0.0, math.inf, math.inf, before.dropped, before.doubts
+        sums, bad, distrusted = list(before.sums), list(before.bad), list(before.distrusted)
+        keep = math.exp(-dt / CORRELATED)
+        fresh = 1.0 - keep * keep
         for i, result in self.corrections:
             if not math.isfinite(result.nis):
                 continue
             # Errors of legs last for a tenth of a second: white innovations, summed over that, should be N(0, 1).
-            sums[i] = keep * sums[i] + math.sqrt(result.weight) * result.whitened
-            squares = [x * x * (1.0 - keep * keep) for x in sums[i].tolist()]
-            restless = sum(squares) / 6.0
+            root = math.sqrt(result.weight)
+            sums[i] = now = tuple([keep * x + root * y for x, y in zip(sums[i], result.whitened.tolist(), strict=True)])
+            squares = [x * x for x in now]
+            restless = sum(squares) * fresh / 6.0
             calmest_foot = min(calmest_foot, restless)
-            least_turned = min(least_turned, (squares[3] + squares[4]) / 2.0)
-            log_noise += dt / c.adaptation * (min(restless, MOST_RESTLESS) - 1.0) / len(standing)
-            bad[i] = max(0.0, bad[i] + dt) if result.weight < 0.3 else max(0.0, bad[i] - dt)
+            least_turned = min(least_turned, (squares[3] + squares[4]) * fresh / 2.0)
+            log_noise += min(restless, MOST_RESTLESS) - 1.0
+            bad[i] = max(0.0, bad[i] + dt if result.weight < 0.3 else bad[i] - dt)
             if bad[i] > SLIPPING and sum(ekf.stands) > 1:
                 ekf = self.ekf.lift(ekf, i)
                 distrusted[i], bad[i] = True, SLIPPING
                 dropped += 1
-        rocking, rocked = max(0.0, s.rocking - dt), s.rocked + dt if s.rocking > 0.0 else max(0.0, s.rocked - dt)
+        rocking, rocked = max(0.0, before.rocking - dt), max(0.0, before.rocked + (dt if before.rocking > 0.0 else -dt))
         # Legs are taken to be restless first, but not where the IMU says the same again and again: it is no witness.
-        frozen = not s.change.any()
-        explained = s.leg_noise <= 0.5 and rocking == 0.0 and not frozen
-        turns = least_turned > UPSET and not explained and not frozen
-        turned = s.turned + dt if turns else max(0.0, s.turned - dt)
-        upset = s.upset + dt if calmest_foot > UPSET and not explained and not turns else max(0.0, s.upset - dt)
+        frozen = max(calmest_foot, least_turned) > UPSET and not s.change.any()
+        unexplained = before.noise > 0.5 or rocking > 0.0
+        turns = least_turned > UPSET and unexplained and not frozen
+        contradicts = calmest_foot > UPSET and (unexplained or frozen) and not turns
+        turned = max(0.0, before.turned + (dt if turns else -dt))
+        upset = max(0.0, before.upset + (dt if contradicts else -dt))
         if turned > TURNED and rocked < ROCKED:
             # All soles turn against the gyro: the robot tips over their edges, and the gyro is the better witness.
-            ekf, sums = self._unsettled(ekf), np.zeros_like(sums)
+            ekf, sums = self._unsettled(ekf), [QUIET] * self._k
             rocking, upset, turned = ROCKING, 0.0, 0.0
         elif upset > CONTRADICTED:
             # All that stands disagrees with the estimate: then it is the estimate that is wrong.
-            ekf, upset, sums = self.ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, np.zeros_like(sums)
+            ekf, upset, sums = self.ekf.widen(ekf, DOUBT[0] ** 2, DOUBT[1] ** 2), 0.0, [QUIET] * self._k
             doubts += 1
-        calmest = c.calmest * (STILL if s.rest is not None else 1.0)
-        leg_noise = s.leg_noise if s.rocking > 0.0 else min(1.0, max(calmest, math.exp(log_noise)))
-        return s._replace(
-            ekf=ekf,
-            upset=upset,
-            turned=turned,
-            rocking=rocking,
-            rocked=rocked,
-            leg_noise=leg_noise,
-            sums=sums,
-            bad=tuple(bad),
-            distrusted=tuple(distrusted),
-            dropped=dropped,
-            doubts=doubts,
+        noise = before.noise
+        if before.rocking == 0.0:
+            calmest = c.calmest * (STILL if s.rest is not None else 1.0)
+            noise *= math.exp(dt / c.adaptation * log_noise / len(self.corrections))
+            noise = min(1.0, max(calmest, noise))
+        return ekf, Trust(
+            noise, tuple(sums), tuple(bad), tuple(distrusted), upset, turned, rocking, rocked, dropped, doubts
         )

@@ -145,7 +145,9 @@ class RobotModel:
 
     def joint_columns(self, jacobian: Array) -> Array:
         """From Jacobians over all of MuJoCo's degrees of freedom (…, nv) the columns of the joints (…, n)."""
-        columns: Array = jacobian[..., self.dof_index].copy()
+        columns: Array = jacobian[..., self.dof_index]
+        if self._mimic:
+            columns = columns.copy()
         for m in self._mimic:
             columns[..., m.leader] += m.factor * jacobian[..., m.dof]
         return columns
@@ -185,10 +187,10 @@ class Kinematics:
         m, d = self.model.mj, self._data
         self.model.write_joints(d.qpos, q)
         mujoco.mj_kinematics(m, d)
-        R = d.site_xmat[self._base].reshape(3, 3)
-        self._R_root_base = R
-        np.matmul(d.site_xpos[self._rows] - d.site_xpos[self._base], R, out=self.position)
-        np.matmul(R.T, d.site_xmat[self._rows].reshape(-1, 3, 3), out=self.rotation)
+        at, turned = d.site_xpos, d.site_xmat.reshape(-1, 3, 3)
+        self._R_root_base = R = turned[self._base]
+        np.dot(at.take(self._rows, axis=0) - at[self._base], R, out=self.position)
+        np.matmul(R.T, turned.take(self._rows, axis=0), out=self.rotation)
         self._com_is_current = False
 
     def jacobian(self, i: int) -> tuple[Array, Array]:
@@ -199,8 +201,11 @@ class Kinematics:
         J = self.jacobians([i])[0]
         return J[:3], J[3:]
 
-    def jacobians(self, frames: Sequence[int]) -> Array:
-        """Of several frames at once: (len(frames), 6, n), rows of translation, then of rotation, as of `jacobian`."""
+    def jacobians(self, frames: Sequence[int], turn: Array | None = None) -> Array:
+        """Of several frames at once: (len(frames), 6, n), rows of translation, then of rotation, as of `jacobian`.
+
+        Along the axes of the origin, or, if `turn` = R_a_origin (3, 3) is given, of the frame a.
+        """
         m, d = self.model.mj, self._data
         if not self._com_is_current:
             mujoco.mj_comPos(m, d)
@@ -216,5 +221,6 @@ class Kinematics:
                 J[row, :3] -= np.cross(own[3:], r, axis=0)
                 J[row] -= own
         joints = self.model.joint_columns(J)
-        turned = self._R_root_base.T @ joints.reshape(len(frames), 2, 3, -1)
-        return np.asarray(turned.reshape(len(frames), 6, -1))
+        axes = self._R_root_base.T if turn is None else turn.dot(self._R_root_base.T)
+        turned: Array = axes @ joints.reshape(len(frames), 2, 3, -1)
+        return turned.reshape(len(frames), 6, -1)

@@ -30,7 +30,15 @@ def cross(a: Array, b: Array) -> Array:
 
 def exp_so3(phi: ArrayLike) -> Array:
     """Rodrigues' formula: rotation vector [rad] (3,) to matrix (3, 3)."""
-    x, y, z = np.asarray(phi, dtype=float).tolist()
+    return np.array(_rodrigues(*np.asarray(phi, dtype=float).tolist()))
+
+
+def exp_so3_each(phi: Array) -> Array:
+    """Of rotation vectors [rad] (m, 3) the matrices (m, 3, 3)."""
+    return np.array([_rodrigues(x, y, z) for x, y, z in phi.tolist()])
+
+
+def _rodrigues(x: float, y: float, z: float) -> tuple[tuple[float, float, float], ...]:
     a2 = x * x + y * y + z * z
     angle = math.sqrt(a2)
     if angle < 1e-4:  # Taylor: exact to double precision here
@@ -38,24 +46,32 @@ def exp_so3(phi: ArrayLike) -> Array:
     else:
         s, c = math.sin(angle) / angle, (1.0 - math.cos(angle)) / a2
     xx, yy, zz, xy, xz, yz = c * x * x, c * y * y, c * z * z, c * x * y, c * x * z, c * y * z
-    return np.array(
-        [
-            [1.0 - yy - zz, xy - s * z, xz + s * y],
-            [xy + s * z, 1.0 - xx - zz, yz - s * x],
-            [xz - s * y, yz + s * x, 1.0 - xx - yy],
-        ]
+    return (
+        (1.0 - yy - zz, xy - s * z, xz + s * y),
+        (xy + s * z, 1.0 - xx - zz, yz - s * x),
+        (xz - s * y, yz + s * x, 1.0 - xx - yy),
     )
 
 
 def log_so3(R: Array) -> Array:
     """Rotation matrix (3, 3) to rotation vector [rad] (3,), angle in [0, π]."""
+    return np.array(_rotation_vector(R))
+
+
+def log_so3_each(R: Array) -> Array:
+    """Of rotation matrices (m, 3, 3) the rotation vectors [rad] (m, 3)."""
+    return np.array([_rotation_vector(each) for each in R])
+
+
+def _rotation_vector(R: Array) -> list[float]:
     (a, b, c), (d, e, f), (g, h, i) = R.tolist()
     if a + e + i > 2.0:  # below 60°: R − Rᵀ is 2 sin(angle) times the axis, well conditioned here
         x, y, z = 0.5 * (h - f), 0.5 * (c - g), 0.5 * (d - b)
         s = math.sqrt(x * x + y * y + z * z)
         factor = 1.0 if s < _SMALL else math.asin(min(1.0, s)) / s
-        return np.array([x * factor, y * factor, z * factor])
-    return rotvec_from_quat(quat_from_matrix(R))
+        return [x * factor, y * factor, z * factor]
+    vector: list[float] = rotvec_from_quat(quat_from_matrix(R)).tolist()
+    return vector
 
 
 def rotvec_from_quat(q: ArrayLike) -> Array:
