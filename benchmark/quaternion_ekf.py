@@ -72,10 +72,10 @@ class QuaternionEkf(InvariantEkf):
         diagonal = P.reshape(-1)[:: self.n + 1]
         diagonal[self.group : self.group + 6] += bias_walk
         if contact is not None:
-            diagonal[9 : self.group] += contact[:, :3].reshape(-1)
+            diagonal[9 : self.group] += contact[0].reshape(-1)
             for i, part in enumerate(self.attitude):
                 F = s.feet[i]
-                P[part, part] += (F.T * contact[i, 3:]) @ F
+                P[part, part] += (F.T * contact[1, i]) @ F
 
     def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
         """Grow the covariance by variances of attitude [rad²] and velocity [(m/s)²]; places stay where they are."""

@@ -291,8 +291,8 @@ class BaseEstimator:
         self._first, k = None, self._k
         trust = Trust(1.0, (QUIET,) * k, (0.0,) * k, (False,) * k, 0.0, 0.0, 0.0, 0.0, *self._counted)
         return FilterState(
-            ekf, stamp_ns, self._pending, trust, np.concatenate([gyro, accel]), np.zeros(6), imu_ns, imu_ns, self._q, -1,
-            0.0, _NOTHING, None, (_NOTHING, _NOTHING), _NOTHING,
+            ekf, stamp_ns, 0.0, _NOTHING, _NOTHING, (_NOTHING, _NOTHING), trust, self._pending,
+            np.concatenate([gyro, accel]), _NOTHING, imu_ns, imu_ns, self._q, -1, None,
         )  # fmt: skip
 
     def continue_from(self, base: BaseState, q: Array, qd: Array, gyro_bias: float, accel_bias: float) -> None:
@@ -352,9 +352,7 @@ class BaseEstimator:
                 # The next reading is not here yet: the line through the last two goes on.
                 reading = reading + 0.5 * s.change
         ekf = self._ekf.move(ekf, dt, reading[:3], reading[3:])
-        s = s._replace(
-            ekf=ekf, stamp_ns=stamp_ns, unspread=s.unspread + dt, inertial=s.inertial + inertial, rough=rough, bends=bends
-        )  # fmt: skip
+        s = FilterState._make((ekf, stamp_ns, s.unspread + dt, s.inertial + inertial, rough, bends, *s[6:]))
         return s if s.unspread < c.gap else self._spread(s)
 
     def _roughness(self, s: FilterState, dt: float, change: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -364,10 +362,10 @@ class BaseEstimator:
         not, nor chatter from reading to reading, which integrates to nothing; motion that is resolved bends a little.
         """
         bend = change - s.change
-        middle, hiss = bend - s.bends[0], self._inertial * ((MIDDLE_HISS / WANDERING + HISS / RESOLVED) / dt)
-        rough = middle * middle / WANDERING + bend * bend / RESOLVED - hiss
+        middle = bend - s.bends[0]
+        rough = middle * middle + bend * bend * (WANDERING / RESOLVED) - self._inertial * (ALL_HISS / dt)
         lately = min(1.0, dt / ROUGH_FOR)
-        return s.rough + lately * (rough - s.rough), (s.bends[1], bend)
+        return s.rough * (1.0 - lately) + rough * (lately / WANDERING), (s.bends[1], bend)
 
     def _frozen(self, s: FilterState, stamp_ns: int) -> bool:
         """Whether the IMU says the same again and again while joints move: then it is as good as silent."""
@@ -382,7 +380,7 @@ class BaseEstimator:
         if dt <= 0.0:
             return s
         ekf = self._ekf.spread(s.ekf, dt, s.inertial, self._walk * dt, self._legs.wander(s, dt))
-        return s._replace(ekf=ekf, unspread=0.0, inertial=_NOTHING)
+        return FilterState._make((ekf, s.stamp_ns, 0.0, _NOTHING, *s[4:]))
 
     def _saturated(self, gyro: Array, accel: Array) -> bool:
         """Whether a sensor is at the end of its range."""
@@ -454,6 +452,7 @@ HISS = 6.0  # variances of a sensor's white noise that the square of its second 
 MIDDLE_HISS = 10.0  # and that of the change of the second difference over two readings
 RESOLVED = 144.0  # the trapezoidal rule errs by a twelfth of the second difference
 WANDERING = 108.0  # 48 for a random walk; more, since motion reaches into the middle of the band as well
+ALL_HISS = MIDDLE_HISS + HISS * WANDERING / RESOLVED
 ROUGH_FOR = 0.1  # [s] over which roughness is averaged
 CALM = 0.01  # of the legs' noise: then they have little new to tell, and are asked half as often
 RATE = 100.0  # [Hz], at which the noise of a reported angular velocity is stated

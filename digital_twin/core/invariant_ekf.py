@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Index
 from digital_twin.core.rotation import exp_so3, exp_so3_each, log_so3_each, skew
 
 G = 9.81
@@ -81,6 +81,7 @@ class InvariantEkf:
         self.place = [slice(9 + 3 * i, 12 + 3 * i) for i in range(feet)]
         attitude0 = self.group + 6
         self.attitude = [slice(attitude0 + 3 * i, attitude0 + 3 * i + 3) for i in range(feet)]
+        self._turning: Index = np.r_[0, 5 + feet : 5 + 2 * feet]  # which three numbers of an error are rotations
         self._foot_h = [self._foot_jacobian(i) for i in range(feet)]
         self._feet_h: dict[tuple[int, ...], Array] = {}
         self._identity = np.eye(self.n)
@@ -162,28 +163,27 @@ class InvariantEkf:
         Args:
             inertial: variances (6,) of the integrals of gyro [rad²] and accelerometer [(m/s)²] over dt.
             bias_walk: variances (6,) that the biases gain over dt.
-            contact: variances (k, 6) that the feet's places and attitudes gain over dt, along odom's axes.
+            contact: variances (2, k, 3) that the feet's places and attitudes gain over dt, along odom's axes.
         """
         R, n = s.rotation, self.group
-        # B: how an error of the gyro enters each part, the adjoint of X applied to the rotation.
-        B = np.empty((n, 6))
+        phi = self._identity.copy()
+        # How an error of the gyro enters each part: the adjoint of X applied to the rotation.
+        B = phi[:n, n : n + 6]
         B[:3, :3] = R
         B[3:, :3] = s.vectors.dot(_LEVI_CIVITA_T).reshape(-1, 3).dot(R)
-        B[:, 3:] = 0.0
         B[V_, 3:], B[P_, 3:] = R, R * (0.5 * dt)
-        phi = self._identity.copy()
+        B *= -dt
         # An attitude error turns gravity: that is _GRAVITY_CROSS, which has but two entries.
         phi[3, 1], phi[4, 0] = G * dt, -G * dt
         phi[6, 1], phi[7, 0] = 0.5 * G * dt * dt, -0.5 * G * dt * dt
         phi[6, 3] = phi[7, 4] = phi[8, 5] = dt
-        phi[:n, n : n + 6] = B * -dt
         P = phi.dot(s.covariance).dot(phi.T)
-        P[:n, :n] += (B * inertial).dot(B.T)
+        P[:n, :n] += (B * (inertial / (dt * dt))).dot(B.T)
         diagonal = P.reshape(-1)[:: self.n + 1]
         diagonal[n : n + 6] += bias_walk
         if contact is not None:
-            diagonal[9:n] += contact[:, :3].reshape(-1)
-            diagonal[n + 6 :] += contact[:, 3:].reshape(-1)
+            diagonal[9:n] += contact[0].reshape(-1)
+            diagonal[n + 6 :] += contact[1].reshape(-1)
         return EkfState(*s[:5], P, s.stands)
 
     def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
@@ -254,9 +254,9 @@ class InvariantEkf:
         self, s: EkfState, feet: tuple[int, ...], place: Array, attitude: Array, noise: Array
     ) -> tuple[Array, Array, Array]:
         """What kinematics see of `feet` less what was forecast (6 m,), its Jacobian (6 m, n), its covariance."""
-        apart = place[: self.k].dot(s.rotation.T) + (s.vectors[1] - s.vectors[2:])
-        turned = log_so3_each(s.rotation @ attitude[: self.k] @ s.feet.transpose(0, 2, 1))
-        z = np.concatenate([apart, turned], axis=1)
+        z = np.empty((self.k, 6))
+        z[:, :3] = place[: self.k].dot(s.rotation.T) + (s.vectors[1] - s.vectors[2:])
+        z[:, 3:] = log_so3_each(s.rotation @ attitude[: self.k] @ s.feet.transpose(0, 2, 1))
         if len(feet) < self.k:
             z = z[list(feet)]
         H = self._feet_h.get(feet)
@@ -304,14 +304,12 @@ class InvariantEkf:
 
     def _retract(self, s: EkfState, x: Array, P: Array) -> EkfState:
         """exp(x) applied from the left, to first order in the translations (which it moves by a small angle only)."""
-        turn = exp_so3(x[:3])
-        vectors = s.vectors.dot(turn.T) + x[3 : self.group].reshape(-1, 3)
-        feet = s.feet
-        if any(s.stands):
-            feet = exp_so3_each(x[self.group + 6 :].reshape(self.k, 3)) @ feet
+        each = x.reshape(-1, 3)
+        turns = exp_so3_each(each.take(self._turning, axis=0))
+        vectors = s.vectors.dot(turns[0].T) + each[1 : 3 + self.k]
         return EkfState(
-            turn.dot(s.rotation), vectors, s.gyro_bias + x[self.gyro_bias], s.accel_bias + x[self.accel_bias], feet, P,
-            s.stands,
+            turns[0].dot(s.rotation), vectors, s.gyro_bias + each[3 + self.k], s.accel_bias + each[4 + self.k],
+            turns[1:] @ s.feet, P, s.stands,
         )  # fmt: skip
 
     # What comes out

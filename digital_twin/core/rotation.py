@@ -55,22 +55,22 @@ def _rodrigues(x: float, y: float, z: float) -> tuple[tuple[float, float, float]
 
 def log_so3(R: Array) -> Array:
     """Rotation matrix (3, 3) to rotation vector [rad] (3,), angle in [0, π]."""
-    return np.array(_rotation_vector(R))
+    return np.array(_rotation_vector(R.tolist()))
 
 
 def log_so3_each(R: Array) -> Array:
     """Of rotation matrices (m, 3, 3) the rotation vectors [rad] (m, 3)."""
-    return np.array([_rotation_vector(each) for each in R])
+    return np.array([_rotation_vector(rows) for rows in R.tolist()]).reshape(-1, 3)
 
 
-def _rotation_vector(R: Array) -> list[float]:
-    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+def _rotation_vector(rows: list[list[float]]) -> list[float]:
+    (a, b, c), (d, e, f), (g, h, i) = rows
     if a + e + i > 2.0:  # below 60°: R − Rᵀ is 2 sin(angle) times the axis, well conditioned here
         x, y, z = 0.5 * (h - f), 0.5 * (c - g), 0.5 * (d - b)
         s = math.sqrt(x * x + y * y + z * z)
         factor = 1.0 if s < _SMALL else math.asin(min(1.0, s)) / s
         return [x * factor, y * factor, z * factor]
-    vector: list[float] = rotvec_from_quat(quat_from_matrix(R)).tolist()
+    vector: list[float] = rotvec_from_quat(quat_from_matrix(np.array(rows))).tolist()
     return vector
 
 
