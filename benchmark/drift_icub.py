@@ -111,7 +111,7 @@ def run(r: Readings, part: Part, fault: Fault | None, size: float, start: float)
             fault(s, r, size)
         _feed(monitor if t > part.begin else None, sync, robot.config.feet, stamp, s, r.speeds[i])
         while monitor.phase == "learning":  # all at once: the recording is short
-            monitor._step()
+            monitor.step()
         faults = monitor.stream_faults(stamp) if monitor.phase == "watching" else []
         alarm = bool(faults) or any(a.any() for a in monitor.alarms().values())
         if not broken:

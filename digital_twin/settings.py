@@ -217,7 +217,7 @@ class DriftSettings(RobotSettings, DriftConfig):
     )
     commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
     renew_after: float = param(
-        5.0,
+        3.0,
         "a change that one hypothesis explains is waited for, then the model is renewed from it",
         unit="s",
         low=1,

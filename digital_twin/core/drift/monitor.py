@@ -228,7 +228,7 @@ class Monitor:
         if self.phase == "calibrating":
             self._calibrate(block)
         elif self.phase == "learning":
-            self._step()
+            self.step()
         else:
             self._watch(block)
 
@@ -316,7 +316,7 @@ class Monitor:
             self._next_ns = block.stamp_ns + round(self._pause * self.config.attribute_every * NS)
             self._pause = min(SLOWEST, SLOWER * self._pause)
             self._work = self._attribute(block.stamp_ns)
-        self._step()
+        self.step()
 
     def _note_leaps(self, block: Block) -> None:
         """Readings of joints that jumped, within the last half second or since there is an alarm."""
@@ -329,7 +329,8 @@ class Monitor:
             old = block.stamp_ns - NS // 2
             self._leaps = {i: leap for i, leap in self._leaps.items() if leap[0] > old}
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Go on with what takes longer than a block: learning, attribution. Blocks do so by themselves."""
         if self._work is not None:
             try:
                 next(self._work)
