@@ -15,6 +15,7 @@ from rich.live import Live
 
 from digital_twin.bags import Bag
 from digital_twin.cli.fork_server import ForkServer
+from digital_twin.cli.rates import AverageRates
 from digital_twin.cli.report import build_report, check_writable, in_words, write_report
 from digital_twin.cli.supervisor import Supervisor
 from digital_twin.cli.terminal import Ending
@@ -50,7 +51,7 @@ class Run:
         self._processes: dict[int, psutil.Process] = {}
         self._cpu: dict[str, list[float]] = defaultdict(list)
         self._pace: list[float] = []
-        self._sent: dict[str, tuple[tuple[float, int], tuple[float, int], tuple[float, int]]] = {}
+        self._sent = AverageRates()
 
     def _say(self, node: str, line: str) -> None:
         console = self.display.console if self.display else self.console
@@ -87,7 +88,7 @@ class Run:
             self.supervisor.stop()
         report = build_report(
             self.monitor, time.monotonic() - begin, dict.fromkeys(self.names, 0) | dict(self.restarts), self._usage(),
-            self._rates(), self._pace,
+            self._sent.rates(), self._pace,
         )  # fmt: skip
         if self.report_path:
             write_report(report, self.report_path)
@@ -142,26 +143,10 @@ class Run:
             self.usage[name] = {"cpu_percent": sum(recent) / len(recent) if recent else 0.0, "rss_mb": rss}
         for state in self.monitor.nodes.values():
             for topic, count in state.counts("sent").items():
-                now_sent = state.heard, count
-                first, before, last = self._sent.get(topic, (now_sent, now_sent, now_sent))
-                if count > last[1]:
-                    first, before, last = (first, last, now_sent) if last[1] else (now_sent, now_sent, now_sent)
-                self._sent[topic] = (first, before, last)
+                self._sent.note(topic, state.heard, count)
             pace = state.values.get("real_time_factor")
             if pace not in (None, "nan") and now - state.heard < 0.26 and self.monitor.warm:
                 self._pace.append(float(pace))
-
-    def _rates(self) -> dict[str, float]:
-        """Average rate of each topic, from the first status that told of messages to the last but one that told of more.
-
-        At the last they may have ended long before: half a second of silence is much of a short recording.
-        """
-        out = {}
-        for topic, (first, before, last) in sorted(self._sent.items()):
-            end = before if before[0] - first[0] > 0.1 else last
-            if end[0] - first[0] > 0.1:
-                out[topic] = (end[1] - first[1]) / (end[0] - first[0])
-        return out
 
     def _usage(self) -> dict[str, dict[str, float]]:
         """CPU over the last ten seconds, and the last memory, of each node."""
