@@ -17,21 +17,28 @@ from digital_twin.robots import Robot, load_robot
 
 SECONDS, RATE = 60.0, 100  # at 100 Hz every joint measurement corrects
 SKIPPED = 10  # samples until both feet stand
-ROUNDS = 3
+ROUNDS = 5
 EDGE = 6.0  # [s], first and last of the run, that are compared
 
 
 def speed_case(_seeds: int) -> Case:
     """Median times of a robot that stands for a minute, both feet on the ground.
 
-    The same minute is run some times, and of each sample the shortest time counts: other programs share the cores.
+    The same minute is run some times, in turn with the others, and of each sample the shortest time counts: other programs
+    share the cores, for seconds on end.
     """
     robot = load_robot()
     readings = standing(robot, SECONDS, RATE)
     with progress() as bar:
-        core, sample = np.min([_estimator(readings, INVARIANT, bar) for _ in range(ROUNDS)], axis=0)
-        other, _ = np.min([_estimator(readings, QUATERNION, bar) for _ in range(ROUNDS)], axis=0)
-        whole = np.min([_synchronizer(readings, bar) for _ in range(ROUNDS)], axis=0)
+        rounds = [
+            (
+                *_estimator(readings, INVARIANT, bar),
+                _estimator(readings, QUATERNION, bar)[0],
+                _synchronizer(readings, bar),
+            )
+            for _ in range(ROUNDS)
+        ]
+    core, sample, other, whole = (np.min(each, axis=0) for each in zip(*rounds, strict=True))
     what = "one IMU propagation, two feet"
     rows = [
         Row(f"{what}, {robot.model.n} joints, {INVARIANT}", float(np.median(core)), "us", 150.0),

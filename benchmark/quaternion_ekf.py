@@ -36,11 +36,11 @@ class QuaternionEkf(InvariantEkf):
         P[R_, R_] = rotation.T @ np.diag([tilt**2, tilt**2, 0.0]) @ rotation
         return s._replace(covariance=P)
 
-    def move(self, s: EkfState, dt: float, gyro: Array, accel: Array) -> EkfState:
+    def move(self, s: EkfState, dt: float, reading: Array) -> EkfState:
         """The same motion as the invariant filter's, dt in [s]; the error's transition depends on the estimate."""
         R, half = s.rotation, 0.5 * dt
-        middle = exp_so3((gyro - s.gyro_bias) * half)
-        force = middle @ (accel - s.accel_bias)
+        middle = exp_so3((reading[:3] - s.gyro_bias) * half)
+        force = middle @ (reading[3:] - s.accel_bias)
         phi = np.eye(self.n)
         lever = R @ skew(force)
         phi[R_, R_] = (middle @ middle).T
@@ -49,7 +49,7 @@ class QuaternionEkf(InvariantEkf):
         phi[V_, self.gyro_bias], phi[P_, self.gyro_bias] = dt * half * lever, 0.5 * dt * half * dt * lever
         phi[V_, self.accel_bias], phi[P_, self.accel_bias] = -dt * R @ middle, -dt * half * R @ middle
         phi[P_, V_] = dt * _EYE
-        return super().move(s, dt, gyro, accel)._replace(covariance=phi @ s.covariance @ phi.T)
+        return super().move(s, dt, reading)._replace(covariance=phi @ s.covariance @ phi.T)
 
     def spread(
         self, s: EkfState, dt: float, inertial: Array, bias_walk: Array, contact: Array | None = None
@@ -155,7 +155,7 @@ class QuaternionEkf(InvariantEkf):
                 feet[i] = feet[i] @ exp_so3(x[self.attitude[i]])
         return s._replace(
             rotation=s.rotation @ exp_so3(x[R_]), vectors=s.vectors + x[3 : self.group].reshape(-1, 3), feet=feet,
-            gyro_bias=s.gyro_bias + x[self.gyro_bias], accel_bias=s.accel_bias + x[self.accel_bias],
+            bias=s.bias + x[self.group : self.group + 6],
         )  # fmt: skip
 
     def pose_covariance(self, s: EkfState, point: Array) -> Array:

@@ -29,7 +29,7 @@ def moved(ekf, s, xi):
     feet = np.array([exp_so3(xi[ekf.attitude[i]]) @ s.feet[i] for i in range(ekf.k)]).reshape(-1, 3, 3)
     return s._replace(
         rotation=turn @ s.rotation, vectors=s.vectors @ turn.T + translations, feet=feet,
-        gyro_bias=s.gyro_bias + xi[ekf.gyro_bias], accel_bias=s.accel_bias + xi[ekf.accel_bias],
+        bias=s.bias + xi[ekf.group : ekf.group + 6],
     )  # fmt: skip
 
 
@@ -52,8 +52,8 @@ def any_state(ekf, rng, covariance=None, biases=True):
     k = ekf.k
     P = np.zeros((ekf.n, ekf.n)) if covariance is None else covariance
     return EkfState(
-        exp_so3(rng.uniform(-1.5, 1.5, 3)), rng.uniform(-2, 2, (2 + k, 3)), biases * rng.uniform(-0.1, 0.1, 3),
-        biases * rng.uniform(-0.3, 0.3, 3), np.array([exp_so3(x) for x in rng.uniform(-1.5, 1.5, (k, 3))]).reshape(-1, 3, 3),
+        exp_so3(rng.uniform(-1.5, 1.5, 3)), rng.uniform(-2, 2, (2 + k, 3)),
+        biases * rng.uniform(-1.0, 1.0, 6) * [0.1, 0.1, 0.1, 0.3, 0.3, 0.3], np.array([exp_so3(x) for x in rng.uniform(-1.5, 1.5, (k, 3))]).reshape(-1, 3, 3),
         P, (True,) * k,
     )  # fmt: skip
 

@@ -351,7 +351,7 @@ class BaseEstimator:
             elif s.imu_ns == s.stamp_ns:
                 # The next reading is not here yet: the line through the last two goes on.
                 reading = reading + 0.5 * s.change
-        ekf = self._ekf.move(ekf, dt, reading[:3], reading[3:])
+        ekf = self._ekf.move(ekf, dt, reading)
         s = FilterState._make((ekf, stamp_ns, s.unspread + dt, s.inertial + inertial, rough, bends, *s[6:]))
         return s if s.unspread < c.gap else self._spread(s)
 

@@ -34,18 +34,27 @@ _POSE[:3, P_], _POSE[3:, R_] = np.eye(3), np.eye(3)
 class EkfState(NamedTuple):
     """An estimate. Never changed in place: whoever keeps a reference keeps the estimate of that moment.
 
-    rotation: R_odom_base (3, 3). vectors: (2 + k, 3), rows v [m/s], p [m], d_1 … d_k [m], in odom. gyro_bias [rad/s],
-    accel_bias [m/s²] (3,), in the base frame. feet: F_i = R_odom_foot (k, 3, 3). covariance: of the error (n, n).
+    rotation: R_odom_base (3, 3). vectors: (2 + k, 3), rows v [m/s], p [m], d_1 … d_k [m], in odom. bias: (6,) of gyro
+    [rad/s] and accelerometer [m/s²], in the base frame. feet: F_i = R_odom_foot (k, 3, 3). covariance: of the error (n, n).
     stands: whether foot i is part of the state.
     """
 
     rotation: Array
     vectors: Array
-    gyro_bias: Array
-    accel_bias: Array
+    bias: Array
     feet: Array
     covariance: Array
     stands: tuple[bool, ...]
+
+    @property
+    def gyro_bias(self) -> Array:
+        """In the base frame [rad/s] (3,)."""
+        return self.bias[:3]
+
+    @property
+    def accel_bias(self) -> Array:
+        """In the base frame [m/s²] (3,)."""
+        return self.bias[3:]
 
     @property
     def velocity(self) -> Array:
@@ -118,7 +127,7 @@ class InvariantEkf:
         P[self.accel_bias, self.accel_bias] = np.eye(3) * accel_bias**2
         vectors = np.vstack([velocity, position, np.zeros((self.k, 3))])
         feet = np.tile(np.eye(3), (self.k, 1, 1))
-        return EkfState(np.array(rotation), vectors, np.zeros(3), np.zeros(3), feet, P, (False,) * self.k)
+        return EkfState(np.array(rotation), vectors, np.zeros(6), feet, P, (False,) * self.k)
 
     def agree(self, s: EkfState) -> EkfState:
         """What a filter knows that has been at work for a while: the accelerometer's bias makes good what is wrong with the
@@ -138,18 +147,19 @@ class InvariantEkf:
         contact: Array | None = None,
     ) -> EkfState:  # fmt: skip
         """Move on by dt [s]: `spread` and `move` at once."""
-        return self.move(self.spread(s, dt, inertial, bias_walk, contact), dt, gyro, accel)
+        return self.move(self.spread(s, dt, inertial, bias_walk, contact), dt, np.concatenate([gyro, accel]))
 
-    def move(self, s: EkfState, dt: float, gyro: Array, accel: Array) -> EkfState:
+    def move(self, s: EkfState, dt: float, reading: Array) -> EkfState:
         """The estimate dt [s] later, its covariance left as it is.
 
         Args:
-            gyro, accel: the mean angular rate [rad/s] and specific force [m/s²] of that time, base frame.
+            reading: (6,) the mean angular rate [rad/s] and specific force [m/s²] of that time, base frame.
         """
-        half_turn = exp_so3((gyro - s.gyro_bias) * (0.5 * dt))
+        true = reading - s.bias
+        half_turn = exp_so3(true[:3] * (0.5 * dt))
         # On arrays this small `dot` takes half as long as `@`.
         middle = s.rotation.dot(half_turn)
-        gained = (middle.dot(accel - s.accel_bias) + GRAVITY) * dt
+        gained = (middle.dot(true[3:]) + GRAVITY) * dt
         vectors = s.vectors.copy()
         vectors[1] += dt * (vectors[0] + 0.5 * gained)
         vectors[0] += gained
@@ -184,7 +194,7 @@ class InvariantEkf:
         if contact is not None:
             diagonal[9:n] += contact[0].reshape(-1)
             diagonal[n + 6 :] += contact[1].reshape(-1)
-        return EkfState(*s[:5], P, s.stands)
+        return EkfState(*s[:4], P, s.stands)
 
     def widen(self, s: EkfState, attitude: float, velocity: float) -> EkfState:
         """Grow the covariance by variances of attitude [rad²] and velocity [(m/s)²]; places stay where they are."""
@@ -308,8 +318,7 @@ class InvariantEkf:
         turns = exp_so3_each(each.take(self._turning, axis=0))
         vectors = s.vectors.dot(turns[0].T) + each[1 : 3 + self.k]
         return EkfState(
-            turns[0].dot(s.rotation), vectors, s.gyro_bias + each[3 + self.k], s.accel_bias + each[4 + self.k],
-            turns[1:] @ s.feet, P, s.stands,
+            turns[0].dot(s.rotation), vectors, s.bias + x[self.group : self.group + 6], turns[1:] @ s.feet, P, s.stands
         )  # fmt: skip
 
     # What comes out
