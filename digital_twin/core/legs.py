@@ -126,26 +126,29 @@ class Legs:
         self.contacts = Contacts(c.contact, weight)
         self.variance = variance
         self.corrections: list[tuple[int, Correction]] = []
+        self._wander = tuple([x * x for x in (c.slip, c.sink, c.twist, c.roll, c.pitch, c.askew)])
         self._flex = np.tile([c.flex**2] * 2 + [c.flex_up**2] + [c.flex_angle**2] * 3, self._k)
 
     def wander(self, s: FilterState, dt: float) -> Array:
         """Variances (2, k, 3) that places and attitudes of the standing feet gain over dt [s]."""
-        c, ekf = self.config, s.ekf
+        ekf = s.ekf
         still = STILL if s.rest is not None and s.rest.settled else 1.0
-        noise = max(s.trust.noise, c.calmest) * dt * still
+        noise = max(s.trust.noise, self.config.calmest) * dt * still
         # Legs that are askew, by zeros of joints or by soles that lean, turn what the body does over them.
-        x, y, z = (c.askew**2 * dt * v * v for v in ekf.velocity.tolist())
-        slip, sink, twist = c.slip**2 * noise, c.sink**2 * noise, c.twist**2 * noise
+        slip, sink, twist, roll, pitch, askew = self._wander
+        slip, sink, twist = slip * noise, sink * noise, twist * noise
+        x, y, z = [askew * dt * v * v for v in ekf.velocity.tolist()]
         # Soles lean with every shift of the weight, too slowly to be seen as noise: calm legs are no reason to doubt it,
         # but a robot that rests shifts no weight.
-        roll, pitch = c.roll**2 * dt * still, c.pitch**2 * dt * still
-        places, turns = [], []
+        roll, pitch = roll * dt * still, pitch * dt * still
+        places: list[float] = []
+        turns: list[float] = []
         for (forward, left), stands in zip(ekf.feet[:, :2, 0].tolist(), ekf.stands, strict=True):
             ahead = forward * forward / max(forward * forward + left * left, 1e-9)
+            places += (slip + y + z, slip + x + z, sink + x + y) if stands else (0.0, 0.0, 0.0)
             lean = ahead * roll + (1.0 - ahead) * pitch, ahead * pitch + (1.0 - ahead) * roll
-            places.append((slip + y + z, slip + x + z, sink + x + y) if stands else (0.0, 0.0, 0.0))
-            turns.append((*lean, twist) if stands else (0.0, 0.0, 0.0))
-        out = np.array((places, turns)).reshape(2, self._k, 3)
+            turns += (*lean, twist) if stands else (0.0, 0.0, 0.0)
+        out = np.array(places + turns).reshape(2, self._k, 3)
         if s.trust.rocking > 0.0:
             out[:, list(ekf.stands)] += ROCK.reshape(2, 1, 3) * dt
         return out

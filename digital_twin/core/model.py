@@ -210,17 +210,16 @@ class Kinematics:
         if not self._com_is_current:
             mujoco.mj_comPos(m, d)
             self._com_is_current = True
-        J = np.empty((len(frames), 6, m.nv))
+        J = np.empty((len(frames), 2, 3, m.nv))
         for row, i in enumerate(frames):
-            mujoco.mj_jacSite(m, d, J[row, :3], J[row, 3:], self._ids[i])
+            mujoco.mj_jacSite(m, d, J[row, 0], J[row, 1], self._ids[i])
         if self._base_moves:
-            own = np.empty((6, m.nv))
-            mujoco.mj_jacSite(m, d, own[:3], own[3:], self._base)
+            own = np.empty((2, 3, m.nv))
+            mujoco.mj_jacSite(m, d, own[0], own[1], self._base)
             for row, i in enumerate(frames):
                 r = d.site_xpos[self._ids[i]] - d.site_xpos[self._base]
-                J[row, :3] -= np.cross(own[3:], r, axis=0)
+                J[row, 0] -= np.cross(own[1], r, axis=0)
                 J[row] -= own
-        joints = self.model.joint_columns(J)
         axes = self._R_root_base.T if turn is None else turn.dot(self._R_root_base.T)
-        turned: Array = axes @ joints.reshape(len(frames), 2, 3, -1)
+        turned: Array = axes @ self.model.joint_columns(J)
         return turned.reshape(len(frames), 6, -1)
