@@ -120,3 +120,11 @@ def test_icub_loads_without_its_meshes():
     assert d.root == "base_link" and len(d.driven_joints()) == 32 and len(d.missing_meshes) == 39
     masses = [float(m.get("value")) for m in d.tree().iterfind("link/inertial/mass")]
     assert RobotModel(d).mass == pytest.approx(sum(masses), rel=1e-9)
+
+
+def test_a_robot_is_the_same_wherever_its_file_lies(robot):
+    """xacro begins with a comment that names the file."""
+    before = parse_description(two()).sha256
+    assert parse_description("<!-- from /elsewhere/two.xacro -->" + two().replace("\n", "\n\n")).sha256 == before
+    assert parse_description(two(limit='<limit lower="-1" upper="1" effort="5" velocity="3"/>')).sha256 != before
+    assert "/urdf/humanoid.urdf.xacro" in robot.description.urdf, "the comment that does not count"

@@ -86,18 +86,21 @@ def test_a_rate_that_does_not_divide_the_physics_is_refused():
 
 
 def test_simulated_time_is_published_when_asked():
-    with rig(SimulatedRobot, publish_clock=True, real_time_factor=4.0) as r:
+    with rig(SimulatedRobot, publish_clock=True, real_time_factor=2.0) as r:
         listen_to_all(r)
         r.listen(Clock, "/clock", CLOCK)
         r.until(lambda: len(r.messages["/clock"]) > 50, "the clock")
         times = np.array([m.clock.sec + m.clock.nanosec * 1e-9 for m in r.messages["/clock"]])
         steps = np.diff(times) / 0.01
         # A reader that the machine holds up misses some.
-        assert np.allclose(steps, np.round(steps)) and steps.min() == pytest.approx(1.0)
+        assert np.allclose(steps, np.round(steps)) and steps.min() > 0.5 and np.median(steps) == pytest.approx(1.0)
         assert times[0] < 60
-        r.until(lambda: ns_of(r.messages["joint_states"][-1]) / 1e9 >= times[-1] - 0.01, "the joints of the last time")
-        stamps = np.array([ns_of(m) / 1e9 for m in r.messages["joint_states"]])
-        assert stamps.max() < 60 and np.isin(times.round(3), stamps.round(3)).any(), "stamped by this clock"
+
+        def apart():
+            clock = r.messages["/clock"][-1].clock
+            return abs(ns_of(r.messages["joint_states"][-1]) / 1e9 - clock.sec - clock.nanosec * 1e-9)
+
+        r.until(lambda: apart() < 0.1, "joints of the clock's time")
 
 
 def test_it_obeys_commands_and_refuses_rubbish(robot):

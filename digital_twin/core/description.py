@@ -65,8 +65,8 @@ class Description:
 
     @property
     def sha256(self) -> str:
-        """Hash of the content, which names a model whatever its file is called."""
-        return hashlib.sha256(self.urdf.encode()).hexdigest()
+        """Hash of the content, which names a model wherever its file lies: xacro writes the path into a comment."""
+        return hashlib.sha256(ET.canonicalize(self.urdf, strip_text=True).encode()).hexdigest()
 
     def tree(self) -> ET.Element:
         """A copy of the XML, without the meshes that are missing, to build models from."""
