@@ -1,6 +1,7 @@
 """Clocks, delays and lags that are known beforehand are found again, and as surely as is said."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -180,6 +181,26 @@ def test_streams_are_told_apart_by_name_and_in_milliseconds():
     )
     streams.clear()
     assert streams.values() == {}
+
+
+def test_numbers_of_streams_are_computed_in_turn():
+    streams = Streams()
+
+    def hear(delay_ms, first):
+        for k in range(first, first + 1200):
+            for name in ("imu", "joints", "left"):
+                streams.heard(name, k * NS // RATE, k * NS // RATE + delay_ms * 1_000_000)
+
+    def offsets():
+        values = streams.values()
+        return [round(values[f"{name}/offset_ms"]) for name in ("imu", "joints", "left")]
+
+    hear(9, 0)
+    assert offsets() == [9, 9, 9]
+    hear(4, 1200)
+    seen = [offsets() for _ in range(4)]
+    assert all(sum(a != b for a, b in zip(*two, strict=True)) <= 1 for two in pairwise(seen))
+    assert max(seen[-1]) <= 4
 
 
 def test_the_joints_lag_behind_the_imu_is_told():

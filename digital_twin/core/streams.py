@@ -6,7 +6,7 @@ from digital_twin.core.arrays import Array
 from digital_twin.core.stream_timing import LagMeter, StreamClock
 
 NS = 1_000_000_000
-EVERY = 4  # times that values are asked for they are computed: that costs milliseconds, and they do not change fast
+LAG = "lag"
 
 
 class Streams:
@@ -16,7 +16,7 @@ class Streams:
         self._clocks: dict[str, StreamClock] = {}
         self._arrivals: dict[str, tuple[int, int]] = {}
         self._turn = LagMeter(step=0.01)
-        self._values: dict[str, float] = {}
+        self._values: dict[str, dict[str, float]] = {}
         self._asked = 0
 
     def heard(self, stream: str, stamp_ns: int, arrival_ns: int) -> None:
@@ -51,23 +51,32 @@ class Streams:
         self._values = {}
 
     def values(self) -> dict[str, float]:
-        """Numbers by name: milliseconds, and parts per million for clock drift. They are some seconds old at most."""
-        if not self._values or self._asked % EVERY == 0:
-            self._values = self._timing()
-        self._asked += 1
-        return self._values
+        """Numbers by name: milliseconds, and parts per million for clock drift.
 
-    def _timing(self) -> dict[str, float]:
-        out: dict[str, float] = {}
-        for name, clock in self._clocks.items():
-            t = clock.timing()
-            if t is None:
-                continue
-            out[f"{name}/offset_ms"], out[f"{name}/offset_spread_ms"] = 1e3 * t.offset, 1e3 * t.offset_spread
-            out[f"{name}/drift_ppm"], out[f"{name}/drift_spread_ppm"] = 1e6 * t.drift, 1e6 * t.drift_spread
-            out[f"{name}/excess_p50_ms"], out[f"{name}/excess_p99_ms"] = 1e3 * t.excess_p50, 1e3 * t.excess_p99
+        Each time one stream's are computed anew, or the lag: all at once would hold up who asks, and what it is to do,
+        for milliseconds. The others are as many calls old as there are streams at most.
+        """
+        parts = [*self._clocks, LAG]
+        new = [part for part in parts if part not in self._values] or [parts[self._asked % len(parts)]]
+        self._asked += 1
+        for part in new:
+            self._values[part] = self._lag() if part == LAG else self._timing(part)
+        return {name: value for values in self._values.values() for name, value in values.items()}
+
+    def _timing(self, stream: str) -> dict[str, float]:
+        t = self._clocks[stream].timing()
+        if t is None:
+            return {}
+        return {
+            f"{stream}/offset_ms": 1e3 * t.offset, f"{stream}/offset_spread_ms": 1e3 * t.offset_spread,
+            f"{stream}/drift_ppm": 1e6 * t.drift, f"{stream}/drift_spread_ppm": 1e6 * t.drift_spread,
+            f"{stream}/excess_p50_ms": 1e3 * t.excess_p50, f"{stream}/excess_p99_ms": 1e3 * t.excess_p99,
+        }  # fmt: skip
+
+    def _lag(self) -> dict[str, float]:
         lag = self._turn.lag()
-        if lag is not None:
-            out["joints_behind_imu_ms"] = 1e3 * lag.lag
-            out["joints_behind_imu_spread_ms"] = 1e3 * lag.spread
-        return out
+        return (
+            {}
+            if lag is None
+            else {"joints_behind_imu_ms": 1e3 * lag.lag, "joints_behind_imu_spread_ms": 1e3 * lag.spread}
+        )
