@@ -188,6 +188,7 @@ def _bound(scores: Array, channel: str, names: list[str], rate: float, hours: fl
     means = x[: len(x) // length * length].reshape(-1, length).mean(axis=1)
     information = 0.5 * max(float((means**2).mean()) - 1.0 / length, 1e-4)
     run_length = hours * 3600.0 * rate
-    grown = int(np.searchsorted(0.5 * np.cumsum(x**2), math.log(run_length))) + 1
-    # Noise adds to the sum of squares as well: where it takes long it says nothing.
+    # A square is that of the shift and, on average, 1 of noise, whose sum in turn says nothing where it takes long.
+    told = 0.5 * np.cumsum(x**2 - 1.0) >= math.log(run_length)
+    grown = int(told.argmax()) + 1 if told.any() else length
     return max(least_delay(information, run_length), grown if grown < length else 1.0) / rate
