@@ -84,6 +84,21 @@ def test_a_model_with_a_load_expects_what_the_load_does_to_noise(robot, ready):
     assert body.bank.nominal.variance == pytest.approx(variance, rel=1e-9), "there and back"
 
 
+def test_residuals_go_on_where_those_of_the_model_before_were(robot, ready, monkeypatch):
+    """What drives lack at rest, begun to be learned in the middle of a squat, had looked like late commands for a while."""
+    monitor, rehearsal = ready
+    rehearsal.run(1.0)
+    before = copy.deepcopy(monitor.residuals)
+    monitor.use(monitor.prepare(robot.model, robot.config, robot.joints))
+    compute, seen = monitor.residuals.compute, []
+    monkeypatch.setattr(monitor.residuals, "compute", lambda block: seen.append((block, compute(block))) or seen[-1][1])
+    rehearsal.run(1.0)
+    assert len(seen) > 90
+    for block, row in seen:
+        for now, then in zip(row, before.compute(block), strict=True):
+            assert now == pytest.approx(then, nan_ok=True)
+
+
 def test_forecasts_of_another_model_are_learned_anew_and_not_from_a_robot_that_changes(robot, ready, monkeypatch):
     monitor, rehearsal = ready
     changed = False

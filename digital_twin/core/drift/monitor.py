@@ -132,7 +132,7 @@ class Monitor:
         zeros = new.joints.zero_error != old_joints.zero_error
         now, then = new.residuals.dynamics.described, old.dynamics.described
         passive = (now.friction != then.friction) | (now.damping != then.damping) | (now.armature != then.armature)
-        new.residuals.dynamics.inherit(old.dynamics, passive)
+        new.residuals.inherit(old, drives | zeros, passive)
         self.model, self._joints, self.residuals = new.model, new.joints, new.residuals
         self._differences = Differences(self.residuals.dynamics)
         self._attribution.use(self.residuals)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Mask
 from digital_twin.core.drift.dynamics import GRAVITY, BodyDynamics
 from digital_twin.core.drift.sample import Block, finite
 from digital_twin.core.drift.soles import Soles
@@ -74,6 +74,13 @@ class Residuals:
         self._rolling = np.zeros(3)  # how fast soles change that are pushed near their edges [N m/s]
         self._missing = np.full(n, np.nan)  # torque [N m] beside the servos' law while their set points stand still
         self._noise = np.ones(n)  # its variance then [N² m²]
+
+    def inherit(self, before: Residuals, drives: Mask, passive: Mask) -> None:
+        """Go on where another model's residuals of the same robot were; what was learned of drives, and of friction, that
+        differ now (n,) is forgotten."""
+        self.dynamics.inherit(before.dynamics, passive)
+        self._sole, self._rolling = before._sole, before._rolling
+        self._missing, self._noise = np.where(drives, np.nan, before._missing), before._noise
 
     def compute(self, b: Block) -> tuple[Array, Array, Array]:
         """Residuals (c,), features of their mean (c, 3), and what their spread grows with (c,); blocks in order.
