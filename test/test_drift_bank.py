@@ -135,8 +135,10 @@ def test_that_noise_is_no_weak_motor_either(strength, alarms):
     assert channels.alarm.any() == alarms
 
 
-@pytest.mark.parametrize(("slack", "alarms"), [(0.0, True), (1.5, False)])
-def test_a_mean_may_wander_within_its_slack(slack, alarms):
+@pytest.mark.parametrize(
+    ("slack", "forgiven", "alarms"), [(0.0, None, True), (0.0, 0.0, True), (1.5, None, False), (0.0, 1.5, False)]
+)
+def test_a_mean_may_wander_within_its_slack_and_what_is_forgiven_now(slack, forgiven, alarms):
     rng = np.random.default_rng(4)
     noise = coloured(rng, 10_000, 1)
     channels = Channels("x", ["c"], ["u"], slack=np.array([slack]))
@@ -145,7 +147,7 @@ def test_a_mean_may_wander_within_its_slack(slack, alarms):
     for _ in (*channels.bank.fit(), *channels.watch(1.0, 1.0)):
         pass
     for i, x in enumerate(noise[6000:] + 1.0):
-        channels.add((6000 + i) * 10_000_000, x)
+        channels.add((6000 + i) * 10_000_000, x, forgiven=None if forgiven is None else np.array([forgiven]))
     assert channels.alarm.any() == alarms
 
 

@@ -421,6 +421,26 @@ def test_what_is_missing_at_rest_is_no_lateness_when_set_points_move(robot):
         assert r[part] == pytest.approx(-wrong, abs=1e-3), "lateness is taken off, and nothing else"
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 1.0), (2, 1.0), (8, 0.1)])
+def test_a_tick_more_of_delay_is_forgiven_where_too_few_move_to_tell(robot, count, most):
+    """Two clocks wander past each other: what one joint that waves then lacks is not its own fault."""
+    residuals, n = Residuals(robot.model, robot.config, robot.joints), robot.model.n
+    part, late = residuals.parts["tracking"], 0.005
+    rng = np.random.default_rng(1)
+    for i in range(300):
+        b = at_rest(robot, i)
+        residuals.compute(replace(b, effort=residuals.law(b) + 0.05 * rng.standard_normal(n)))
+    assert not residuals.forgiven.any(), "at rest nothing is late"
+    asked = np.where(np.arange(n) < count, 80.0, 0.0)  # [N m/s]
+    b = at_rest(robot, 300, command_rate=asked / robot.joints.kp)
+    r, _, _ = residuals.compute(replace(b, effort=residuals.law(b) - late * asked))
+    forgiven = residuals.forgiven[part]
+    assert (
+        forgiven[:count] == pytest.approx(80.0 * late * most, rel=0.01) if most == 1.0 else forgiven.max() < 0.1 * 0.4
+    )
+    assert np.all(np.abs(r[part])[:count] <= forgiven[:count] + 0.1) and not forgiven[count:].any()
+
+
 @pytest.mark.parametrize(("few", "share"), [(4, (0.3, 0.7)), (20, (0.75, 1.0))])
 def test_little_is_made_of_a_lateness_that_few_noisy_drives_tell(robot, few, share):
     """0.2 N m of noise are 1.7 ms for four drives that move gently: half of how late they seem is believed."""

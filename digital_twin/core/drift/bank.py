@@ -151,9 +151,16 @@ class Bank:
             self._past_effect = np.vstack([v, self._past_effect[:-1]])
         # What the mean's own coefficients leave open is no change: it grows where the calibration has not been.
         doubt = np.sqrt(np.maximum(np.einsum("ci,cij,cj->c", features, m.doubt, features), 0.0))
-        lasting = np.maximum(1.0 - m.weights.sum(axis=1), 0.0) / m.scale
-        self.unsure = np.nan_to_num(DOUBT * doubt / self.sigma * lasting, nan=UNBOUNDED)
+        self.unsure = self.lasting(DOUBT * doubt)
         return self.scores
+
+    def lasting(self, change: Array) -> Array:
+        """By how much a change of residuals (c,) that lasts shifts the last scores (c,)."""
+        m = self.nominal
+        if m is None:
+            return np.zeros(self._c)
+        gain = np.maximum(1.0 - m.weights.sum(axis=1), 0.0) / m.scale
+        return np.asarray(np.nan_to_num(change / self.sigma * gain, nan=UNBOUNDED))
 
     def spread(self, part: slice) -> Array:
         """Standard deviations of the last scores' residuals, of some channels, as heavy as their tails are; NaN before

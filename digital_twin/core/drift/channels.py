@@ -76,9 +76,10 @@ class Channels:
 
     def add(
         self, stamp_ns: int, residual: Array, features: Array | None = None, spread: Array | None = None,
-        judged: Mask | bool = True,
+        judged: Mask | bool = True, forgiven: Array | None = None,
     ) -> None:  # fmt: skip
-        """A sample to be judged; where `judged` is False it only keeps the whitening up to date."""
+        """A sample to be judged; where `judged` is False it only keeps the whitening up to date. `forgiven` (c,): by how
+        much residuals may be off without any change."""
         if self.detectors is None:
             return
         f = self._plain if features is None else features
@@ -86,7 +87,8 @@ class Channels:
         scores = np.clip(self.bank.score(residual, f, g), -self._clip, self._clip)
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
         heard = self._twice(np.where(judged, scores, np.nan))
-        self.detectors.add(heard, self.bank.effect, self.bank.unsure)
+        unsure = self.bank.unsure if forgiven is None else self.bank.unsure + self.bank.lasting(forgiven)
+        self.detectors.add(heard, self.bank.effect, unsure)
 
     def _twice(self, scores: Array) -> Array:
         """A jump after which all is calm counts again: one outlier is no alarm, but has jumped back by then."""

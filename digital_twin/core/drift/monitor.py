@@ -299,7 +299,8 @@ class Monitor:
         # A reading that jumped is no motion, though speeds and accelerations look like it for a moment.
         calm = all(block.stamp_ns - leap[0] > SETTLING for leap in self._leaps.values())
         judged = (calm | self._jumpy) & (inside and block.settled)
-        self.banks["body"].add(block.stamp_ns, *self.residuals.compute(block), judged=judged)
+        row = self.residuals.compute(block)
+        self.banks["body"].add(block.stamp_ns, *row, judged=judged, forgiven=self.residuals.forgiven)
         now = np.concatenate([b.alarm for b in self.banks.values()])
         more, self._alarming = bool((now & ~self._alarming).any()), now
         self._relearning.go_on(block.stamp_ns, bool(now.any()))

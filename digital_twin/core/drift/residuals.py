@@ -42,6 +42,7 @@ class Residuals:
     Attributes:
         names, units: of the channels (c,). parts: where each family lies among them. sizes, usual: see Bank.
         dynamics: what torques and balance are computed with.
+        forgiven: by how much the last residuals may be off (c,), for commands that came to act a tick later or sooner.
     """
 
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints) -> None:
@@ -69,6 +70,7 @@ class Residuals:
         self.usual = np.full((len(self.names), FEATURES), 1e6)
         self.usual[self.parts["tracking"], 1:] = USUAL_STRENGTH, USUAL_DELAY
         self.usual[self.parts["torque"], 1] = USUAL_FRICTION
+        self.forgiven = np.zeros(len(self.names))
         self._sole: tuple[int, Array] | None = None
         self._soles = Soles(robot.feet, model.mass * GRAVITY)
         self._rolling = np.zeros(3)  # how fast soles change that are pushed near their edges [N m/s]
@@ -97,6 +99,9 @@ class Residuals:
         r[p["timing"]] = late
         # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
         mended = 0.0 if np.isnan(late) else late * USUAL_LATE**2 / (USUAL_LATE**2 + unsure**2)
+        # Where too few move to tell, it may be a tick: one joint that waves is not to be blamed for it.
+        left = TICK if np.isnan(late) else abs(late - mended)
+        self.forgiven[p["tracking"]] = left * np.abs(np.nan_to_num(rate))
         r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * mended
         F[p["tracking"], 1], F[p["tracking"], 2] = np.nan_to_num(law), 1e-3 * np.nan_to_num(rate)
         g[p["tracking"]] = np.hypot(JITTER, min(unsure, USUAL_LATE)) * np.nan_to_num(rate)
