@@ -421,8 +421,8 @@ def test_what_is_missing_at_rest_is_no_lateness_when_set_points_move(robot):
         assert r[part] == pytest.approx(-wrong, abs=1e-3), "lateness is taken off, and nothing else"
 
 
-@pytest.mark.parametrize(("count", "most"), [(1, 1.0), (2, 1.0), (8, 0.1)])
-def test_a_tick_more_of_delay_is_forgiven_where_too_few_move_to_tell(robot, count, most):
+@pytest.mark.parametrize(("count", "least", "most"), [(1, 0.99, 1.01), (2, 0.99, 1.01), (8, 0.0, 0.1)])
+def test_a_tick_more_of_delay_is_forgiven_where_too_few_move_to_tell(robot, count, least, most):
     """Two clocks wander past each other: what one joint that waves then lacks is not its own fault."""
     residuals, n = Residuals(robot.model, robot.config, robot.joints), robot.model.n
     part, late = residuals.parts["tracking"], 0.005
@@ -435,9 +435,8 @@ def test_a_tick_more_of_delay_is_forgiven_where_too_few_move_to_tell(robot, coun
     b = at_rest(robot, 300, command_rate=asked / robot.joints.kp)
     r, _, _ = residuals.compute(replace(b, effort=residuals.law(b) - late * asked))
     forgiven = residuals.forgiven[part]
-    assert (
-        forgiven[:count] == pytest.approx(80.0 * late * most, rel=0.01) if most == 1.0 else forgiven.max() < 0.1 * 0.4
-    )
+    ticks = forgiven[:count] / (80.0 * late)
+    assert least <= ticks.min() and ticks.max() <= most
     assert np.all(np.abs(r[part])[:count] <= forgiven[:count] + 0.1) and not forgiven[count:].any()
 
 

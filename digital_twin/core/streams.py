@@ -75,8 +75,6 @@ class Streams:
 
     def _lag(self) -> dict[str, float]:
         lag = self._turn.lag()
-        return (
-            {}
-            if lag is None
-            else {"joints_behind_imu_ms": 1e3 * lag.lag, "joints_behind_imu_spread_ms": 1e3 * lag.spread}
-        )
+        if lag is None:
+            return {}
+        return {"joints_behind_imu_ms": 1e3 * lag.lag, "joints_behind_imu_spread_ms": 1e3 * lag.spread}

@@ -125,7 +125,7 @@ class Bank:
             why = _fit_channel(
                 out, i, R[:, i], F[:, i], G[:, i], float(self.sizes[i]), self.usual[i], float(self.least[i]), self.healthy
             )  # fmt: skip
-            out.allowance[i] = np.maximum(out.allowance[i], _shift(out, self.slack)[i])
+            out.allowance[i] = np.maximum(out.allowance[i], _shift(out, self.slack, _calm(out))[i])
             if why:
                 out.why[name] = why
             out.good[i] = not why
@@ -159,8 +159,7 @@ class Bank:
         m = self.nominal
         if m is None:
             return np.zeros(self._c)
-        gain = np.maximum(1.0 - m.weights.sum(axis=1), 0.0) / m.scale
-        return np.asarray(np.nan_to_num(change / self.sigma * gain, nan=UNBOUNDED))
+        return np.asarray(np.nan_to_num(_shift(m, change, self.sigma), nan=UNBOUNDED))
 
     def spread(self, part: slice) -> Array:
         """Standard deviations of the last scores' residuals, of some channels, as heavy as their tails are; NaN before
@@ -169,7 +168,7 @@ class Bank:
 
     def shift(self, change: Array) -> Array:
         """By how much a lasting change of residuals (c,) shifts their scores (c,)."""
-        return np.zeros(self._c) if self.nominal is None else _shift(self.nominal, change)
+        return np.zeros(self._c) if self.nominal is None else _shift(self.nominal, change, _calm(self.nominal))
 
     def whiten(self, signature: Array, sigma: Array) -> Array:
         """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
@@ -184,9 +183,14 @@ class Bank:
         return np.asarray(out / m.scale)
 
 
-def _shift(n: Nominal, change: Array) -> Array:
-    sigma = np.sqrt(np.maximum(n.variance[:, 0], 1e-24))
+def _shift(n: Nominal, change: Array, sigma: Array) -> Array:
+    """By how much a lasting change (c,) of residuals of standard deviations sigma (c,) shifts their scores (c,)."""
     return np.asarray(np.maximum(change / sigma * (1.0 - n.weights.sum(axis=1)) / n.scale, 0.0))
+
+
+def _calm(n: Nominal) -> Array:
+    """Standard deviations of residuals (c,) where nothing moves."""
+    return np.asarray(np.sqrt(np.maximum(n.variance[:, 0], 1e-24)))
 
 
 def _fit_channel(
