@@ -28,6 +28,7 @@ CLAIMS = (
     "prediction_falls",
     "prediction_node",
     "drift_detection",
+    "closed_loop",
     "identification",
     "gate",
     "rollouts",

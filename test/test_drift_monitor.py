@@ -166,8 +166,9 @@ def test_what_all_feet_share_is_the_gyros_if_the_gyro_says_so(ready, left, right
     axes = np.array([np.arange(len(names)) == names.index(f"gyro/{x}") for x in "xyz"])
     feet = np.zeros((len(e.scores), 12)) + np.eye(12)[3] * left + np.eye(12)[9] * right
     e = replace(e, scores=e.scores + gyro * axes[0], alarm=axes[0], feet=feet, feet_alarm=feet[0] != 0.0)
-    fitter = _Fitter(e, e.scores, monitor.banks["body"].bank)
-    fitter.columns("gyro bias", "", [1e-3 * axis + 0.0 * e.scores for axis in axes], with_feet=True)
+    fitter = _Fitter(e, monitor.banks["body"].bank)
+    steady = np.repeat(1e-3 * np.eye(3)[:, None], len(e.scores), axis=1)
+    fitter.columns("gyro bias", "", monitor.residuals.parts["gyro"], steady, with_feet=True)
     fitter.feet("ground", ["left", "right"], (2, 3, 4))
     assert fitter.ranked()[0].kind == kind
 
@@ -175,7 +176,7 @@ def test_what_all_feet_share_is_the_gyros_if_the_gyro_says_so(ready, left, right
 def test_of_two_that_explain_the_same_the_likelier_comes_first(ready):
     monitor, rehearsal = ready
     rehearsal.run(1.0)
-    fitter = _Fitter(e := evidence(monitor, torque_on_l_knee=0.5), e.scores, monitor.banks["body"].bank)
+    fitter = _Fitter(evidence(monitor, torque_on_l_knee=0.5), monitor.banks["body"].bank)
     for kind, size, spread in (("payload", -0.1, 0.02), ("payload", 0.1, 0.02), ("friction", 2.0, 0.1)):
         fitter._add(kind, str(size), size, spread, 40.0, 40.0, 1.0)
     assert [h.target for h in fitter.ranked()] == ["2.0", "0.1", "-0.1"]

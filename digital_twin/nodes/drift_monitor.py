@@ -86,7 +86,9 @@ class DriftMonitor(TwinNode[DriftSettings]):
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How far it is."""
         m = self._monitor
-        return 0, m.phase, {"phase": m.phase, "not_judged": m.outside, "let_go": m.let_go} | self._loop.values()
+        late = {f"latency_ms/{k}": round(v, 3) for k, v in self._inputs.latency.summary().items()}
+        said = {"phase": m.phase, "not_judged": m.outside, "let_go": m.let_go}
+        return 0, m.phase, said | late | self._loop.values()
 
 
 def main() -> None:

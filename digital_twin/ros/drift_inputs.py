@@ -15,6 +15,7 @@ from std_msgs.msg import Float64MultiArray
 from digital_twin.core.arrays import Array
 from digital_twin.core.drift.monitor import Monitor
 from digital_twin.core.rotation import matrix_from_quat
+from digital_twin.core.statistics import Recent
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import DoublesCodec, JointStateCodec, MalformedError
 from digital_twin.ros.labelled import LabelledReader
@@ -26,7 +27,11 @@ LOADED = 0.25  # share of the weight above which a foot stands
 
 
 class DriftInputs:
-    """Subscribes, and feeds a monitor."""
+    """Subscribes, and feeds a monitor.
+
+    Attributes:
+        latency: from the stamp of joint states to when their callback begins [ms], of some seconds.
+    """
 
     def __init__(self, node: TwinNode[Any], robot: Robot, monitor: Monitor) -> None:
         self._node, self._robot = node, robot
@@ -36,6 +41,7 @@ class DriftInputs:
         feet = robot.config.feet
         self._loads, self._weight = np.full(len(feet), np.inf), robot.model.mass * 9.81
         self._labelled = LabelledReader()
+        self.latency = Recent(1000)
         self._joints_codec, self._command_codec = JointStateCodec(JointState), JointStateCodec(JointState)
         self._odom = OdometryReader(node)
         node.listen(JointState, "physical/joint_states", self._joints, ALL_OF_THEM)
@@ -52,8 +58,11 @@ class DriftInputs:
         node.listen(Odometry, "virtual/odom", self._base, ALL_OF_THEM)
         node.listen(Float64MultiArray, "twin/innovations", self._innovations, ALL_OF_THEM)
 
-    def _heard(self, stream: str, stamp_ns: int, content: bytes) -> None:
-        self.monitor.heard(stream, stamp_ns, self._node.now_ns(), zlib.crc32(content))
+    def _heard(self, stream: str, stamp_ns: int, content: bytes) -> int:
+        """Time of arrival [ns]."""
+        now = self._node.now_ns()
+        self.monitor.heard(stream, stamp_ns, now, zlib.crc32(content))
+        return now
 
     def _joints(self, data: bytes) -> None:
         m = self._joints_codec.read(data)
@@ -62,7 +71,8 @@ class DriftInputs:
         q, qd, effort = (self._in_model_order(x) for x in (m.position, m.velocity, m.effort))
         if q is None:
             return self._node.tally.reject("physical/joint_states", "size")
-        self._heard("joint_states", m.stamp_ns, m.position.tobytes())
+        arrival = self._heard("joint_states", m.stamp_ns, m.position.tobytes())
+        self.latency.add(1e-6 * (arrival - m.stamp_ns))
         return self.monitor.joints(m.stamp_ns, q, qd, effort)
 
     def _in_model_order(self, values: Array) -> Array | None:

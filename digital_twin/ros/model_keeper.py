@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ class ModelKeeper:
         self._thread: threading.Thread | None = None
         self._worker: ModelWorker | None = None
         self._spare: ModelWorker | None = None
-        self._starting = threading.Lock()
+        self._starting, self._cannot_start = threading.Lock(), False
         self._job: _Job | None = None
         self._looked_ns = 0
         self._closed = False
@@ -140,14 +139,17 @@ class ModelKeeper:
                 worker.kill()
 
     def warm_up(self) -> None:
-        """There will soon be something to do: have a process ready for it, which takes seconds."""
-        if self._spare is None and not (self.busy or self._closed or self._starting.locked()):
+        """Have a process ready for when there is something to do: to start one takes seconds, and most when all is busy."""
+        if self._spare is None and not (self.busy or self._closed or self._cannot_start or self._starting.locked()):
             threading.Thread(target=self._start_spare, name="model", daemon=True).start()
 
     def _start_spare(self) -> None:
-        with self._starting, suppress(OSError):  # said when it is needed
+        with self._starting:
             if self._spare is None and not self._closed:
-                self._spare = ModelWorker(self.config.nice)
+                try:
+                    self._spare = ModelWorker(self.config.nice)
+                except OSError:
+                    self._cannot_start = True  # said when it is needed
 
     def ask(self, window: Window, suspicion: dict[str, str], now_ns: int) -> bool:
         """Have the model renewed from a window; `suspicion` as of `identify`, empty: everything. False: busy."""

@@ -96,22 +96,19 @@ class ModelLoop:
         if suspect != self._suspect:
             self._suspect, self._suspected_ns = suspect, now_ns
 
-    def _wanted(self, now_ns: int) -> bool:
-        """Whether a renewal is due, now or soon; an alarm goes on for a while after its cause."""
-        after = self._settings.renew_after * NS
-        return bool(self._suspect[0]) and self._monitor.since_ns is not None and now_ns - self._used_ns >= after
-
     def _due(self, now_ns: int) -> float | None:
         """From how much of the past [s] the model is to be renewed now; None: it is not."""
         since, after = self._monitor.since_ns, self._settings.renew_after
-        if since is None or not self._wanted(now_ns) or now_ns - self._tried_ns < PATIENCE:
+        if since is None or not self._suspect[0] or now_ns - self._tried_ns < PATIENCE:
+            return None
+        if now_ns - self._used_ns < after * NS:  # an alarm goes on for a while after its cause
             return None
         # An alarm may be older than this change: what was before it is of another robot.
         age = (self._monitor.now_ns - max(since, self._kind_since_ns)) / NS
         return min(age, LONGEST) if age >= after and now_ns - self._suspected_ns >= NS // 2 else None
 
     def _renew(self, now_ns: int) -> None:
-        if self.keeper is not None and self._wanted(now_ns):
+        if self.keeper is not None and self._monitor.phase == "watching":
             self.keeper.warm_up()
         seconds = self._due(now_ns)
         window = None if seconds is None else self._monitor.sampler.window(seconds)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Index, Mask
 from digital_twin.core.drift.bank import Bank
-from digital_twin.core.drift.hypotheses import Hypothesis, Signatures
+from digital_twin.core.drift.hypotheses import Hypothesis, Signature, Signatures
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block
 
-PIECE = 8  # samples, or frames, whose signatures are computed at a time
+PIECE = 4  # samples, or frames, whose signatures are computed at a time
 ENOUGH = 0.4  # of what is too much must be explained, else it is none of these
 RIVAL = 0.5  # of what the best explains: who explains less of the alarms is not in question, whatever else it gains
 LEAST_GAIN = 8.0
@@ -50,82 +50,70 @@ class Attribution:
     """Fits the bank of hypotheses. `rank` works piece by piece, so that nobody waits for it."""
 
     def __init__(self, residuals: Residuals, bank: Bank, feet: list[str]) -> None:
-        self._r, self._bank, self._feet = residuals, bank, feet
-        self.signatures = Signatures(residuals)
+        self._bank, self._feet = bank, feet
+        self.use(residuals)
 
     def use(self, residuals: Residuals) -> None:
         """Another model is in service."""
         self._r, self.signatures = residuals, Signatures(residuals)
+        self._known: dict[int, Signature] = {}  # of the blocks that were ranked last, by their stamps
+
+    def _signatures(self, blocks: list[Block]) -> Iterator[None]:
+        """Have `_known` hold those of these blocks: of most it does from the last time."""
+        known, self._known, fresh = self._known, {}, 0
+        for block in blocks:
+            s = known.get(block.stamp_ns)
+            if s is None:
+                s, fresh = self.signatures.of(block), fresh + 1
+                if fresh % PIECE == 0:
+                    yield
+            self._known[block.stamp_ns] = s
 
     def rank(self, e: Evidence, found: list[Hypothesis]) -> Iterator[None]:
         """Put what explains the evidence into `found`, the most likely first; empty when none does."""
-        parts, n = self._r.parts, self._r.model.n
-        law, stiff, passive, loads, shakes = [], [], [], [], []
-        for i, block in enumerate(e.blocks):
-            a, b, c = self.signatures.servo(block)
-            law.append(a), stiff.append(b), passive.append(c)  # type: ignore[func-returns-value]
-            load, shake = self.signatures.dynamic(block)
-            loads.append(load), shakes.append(shake)  # type: ignore[func-returns-value]
-            if i % PIECE == PIECE - 1:
-                yield
-        x = e.scores
-        fitter = _Fitter(e, x, self._bank)
+        parts, names, fitter = self._r.parts, self._r.model.joint_names, _Fitter(e, self._bank)
+        yield from self._signatures(e.blocks)
+        each = [self._known[b.stamp_ns] for b in e.blocks]
         tracking, torque = parts["tracking"], parts["torque"]
-        fitter.joints("friction", self._r.model.joint_names, torque, np.array(passive), lambda s: 1.0 + s)
-        fitter.joints("motor", self._r.model.joint_names, tracking, -np.array(law), lambda s: 1.0 - s)
-        yield
-        fitter.encoders(self._r.model.joint_names, tracking, parts["encoder"], np.array(stiff))
-        delayed = np.zeros_like(x)
-        delayed[:, parts["timing"]] = 1.0
-        fitter.columns("delay", "", [delayed])
-        yield
-        body = np.r_[torque.start : torque.stop, parts["balance"].start : parts["balance"].stop]
-        columns = np.swapaxes(np.array(loads), 0, 1)
+        fitter.joints("friction", names, torque, np.array([s.passive for s in each]), lambda s: 1.0 + s)
+        fitter.joints("motor", names, tracking, -np.array([s.law for s in each]), lambda s: 1.0 - s)
+        fitter.encoders(names, tracking, parts["encoder"], self._r.joints.kp)
+        fitter.columns("delay", "", parts["timing"], np.ones((1, len(each), 1)))
+        body, loads = np.r_[torque, parts["balance"]], np.array([s.loads for s in each])
         for i, frame in enumerate(self.signatures.frames):
-            full = np.zeros_like(x)
-            full[:, body] = columns[i]
-            fitter.columns("payload", frame, [full])
-            if i % PIECE == PIECE - 1:
+            if i % PIECE == 0:
                 yield
-        shaken = np.swapaxes(np.array(shakes), 0, 1)
-        along = []
-        for axis in range(3):
-            full = np.zeros_like(x)
-            full[:, body] = shaken[axis]
-            full[:, parts["accelerometer"].start + axis] = 1.0
-            along.append(full)
-        fitter.columns("accelerometer bias", "", along, with_feet=True)
+            fitter.columns("payload", frame, body, loads[None, :, i])
         yield
-        turned = np.zeros((3, *x.shape))
-        for axis in range(3):
-            turned[axis, :, parts["gyro"].start + axis] = 1.0
-        fitter.columns("gyro bias", "", list(turned), with_feet=True)
+        shaken = np.array([np.hstack([s.shakes, np.eye(3)]) for s in each]).swapaxes(0, 1)
+        fitter.columns("accelerometer bias", "", np.r_[body, parts["accelerometer"]], shaken, with_feet=True)
+        turned = np.repeat(np.eye(3)[:, None], len(each), axis=1)
+        fitter.columns("gyro bias", "", parts["gyro"], turned, with_feet=True)
         fitter.feet("slip", self._feet, (0, 1, 5))
         fitter.feet("ground", self._feet, (2, 3, 4))
         found[:] = fitter.ranked()
-        del n
 
 
 class _Fitter:
     """The sums of one evidence."""
 
-    def __init__(self, e: Evidence, x: Array, bank: Bank) -> None:
+    def __init__(self, e: Evidence, bank: Bank) -> None:
         self._e, self._bank = e, bank
-        self._there = np.isfinite(x)
-        self._x = np.where(self._there, x, 0.0)
+        self._there = np.isfinite(e.scores)
+        self._x = np.where(self._there, e.scores, 0.0)
         self._found: list[tuple[float, Hypothesis]] = []
         feet = np.where(np.isfinite(e.feet), e.feet, 0.0)
         self._foot = feet
         excess = 0.5 * np.maximum((self._x**2).sum(axis=0) - self._there.sum(axis=0), 0.0)
         foot_excess = 0.5 * np.maximum((feet**2).sum(axis=0) - np.isfinite(e.feet).sum(axis=0), 0.0)
         self._total = float(excess[e.alarm].sum() + foot_excess[e.feet_alarm].sum())
-        self._left: dict[
-            tuple[str, int], float
-        ] = {}  # of a kind and a joint: mean square that it leaves in its channel
+        # Of a kind and a joint: mean square that it leaves in its channel.
+        self._left: dict[tuple[str, int], float] = {}
 
-    def _whiten(self, signature: Array) -> Array:
-        white = self._bank.whiten(signature, self._e.sigma)
-        return np.where(self._there & np.isfinite(white), white, 0.0)
+    def _whiten(self, signature: Array, part: slice | Index) -> Array:
+        """Of an effect (…, t, c) on some channels."""
+        white = self._bank.whiten(signature, self._e.sigma[:, part], part)
+        return np.where(self._there[:, part] & np.isfinite(white), white, 0.0)
 
     def _add(
         self,
@@ -151,10 +139,7 @@ class _Fitter:
 
     def joints(self, kind: str, names: list[str], part: slice, signature: Array, size) -> None:  # type: ignore[no-untyped-def]
         """One parameter for each joint, seen in its own channel."""
-        full = np.zeros_like(self._x)
-        full[:, part] = signature
-        white = self._whiten(full)[:, part]
-        x = self._x[:, part]
+        white, x = self._whiten(signature, part), self._x[:, part]
         power, product = (white**2).sum(axis=0), (white * x).sum(axis=0)
         for i, name in enumerate(names):
             if power[i] > 1e-9:
@@ -165,11 +150,10 @@ class _Fitter:
                 self._add(kind, name, size(theta), 1.0 / math.sqrt(power[i]), gain, heard, left)
 
     def encoders(self, names: list[str], tracking: slice, encoder: slice, stiff: Array) -> None:
-        """A joint's zero: a jump of its reading, and a torque that the set point does not explain from then on."""
-        full = np.zeros_like(self._x)
-        full[:, tracking] = stiff
-        white = self._whiten(full)[:, tracking]
+        """A joint's zero: a jump of its reading, and a torque, by the servos' stiffness (n,), that the set point does not
+        explain from then on."""
         x = self._x[:, tracking]
+        white = self._whiten(np.broadcast_to(stiff, x.shape), tracking)
         power, product = (white**2).sum(axis=0), (white * x).sum(axis=0)
         sigma = self._e.sigma[:, encoder].mean(axis=0)
         for i, name in enumerate(names):
@@ -205,21 +189,21 @@ class _Fitter:
         heard = (mean * (total - 0.5 * mean * count))[self._e.feet_alarm.reshape(-1, 6)].sum()
         return max(float(0.5 * (n * mean**2).sum() - price), 0.0), max(float(heard), 0.0)
 
-    def columns(self, kind: str, target: str, signatures: list[Array], with_feet: bool = False) -> None:
-        """One parameter for each signature (t, c), over all channels, and with_feet what the feet share of it, which
+    def columns(self, kind: str, target: str, part: slice | Index, signatures: Array, with_feet: bool = False) -> None:
+        """One parameter for each signature (k, t, c), over some channels, and with_feet what the feet share of it, which
         counts for no more than what the channels tell."""
-        white = [self._whiten(s) for s in signatures]
-        N = np.array([[float((a * b).sum()) for b in white] for a in white])
-        v = np.array([float((a * self._x).sum()) for a in white])
+        white, x = self._whiten(signatures, part), self._x[:, part]
+        N = np.einsum("atc,btc->ab", white, white)
+        v = np.einsum("atc,tc->a", white, x)
         if np.diag(N).min() < 1e-9:
             return
         N += 1e-9 * np.trace(N) * np.eye(len(N))
         theta = np.linalg.solve(N, v)
         gain = 0.5 * float(v @ theta)
-        seen = sum((a != 0.0) for a in white) > 0
-        fit = np.asarray(sum(t * a for t, a in zip(theta, white, strict=True)))
-        rest = self._x - fit
-        heard = float((fit * (self._x - 0.5 * fit))[:, self._e.alarm].sum())
+        seen = (white != 0.0).any(axis=0)
+        fit = np.tensordot(theta, white, 1)
+        rest = x - fit
+        heard = float((fit * (x - 0.5 * fit))[:, self._e.alarm[part]].sum())
         left = float((rest[seen] ** 2).mean()) if seen.any() else 1.0
         if with_feet:
             shared, shared_heard = self._shared()

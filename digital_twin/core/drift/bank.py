@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import solve_toeplitz
 from scipy.stats import norm
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, Index
 
 ORDER = 4  # of the autoregression that whitens
 LATE = ORDER + 1  # samples by which an effect is taken later: its own noise is in none of the residuals of that score
@@ -170,17 +170,17 @@ class Bank:
         """By how much a lasting change of residuals (c,) shifts their scores (c,)."""
         return np.zeros(self._c) if self.nominal is None else _shift(self.nominal, change, _calm(self.nominal))
 
-    def whiten(self, signature: Array, sigma: Array) -> Array:
-        """What an effect (t, c) on residuals of standard deviation sigma (t, c) is among the scores (t, c): the change
-        comes with the first row."""
+    def whiten(self, signature: Array, sigma: Array, part: slice | Index = slice(None)) -> Array:
+        """What an effect (…, t, c) on residuals of standard deviation sigma (t, c) is among the scores (…, t, c): the change
+        comes with the first row. `part`: of the channels, of which c are given."""
         m = self.nominal
         if m is None:
             return np.full_like(signature, np.nan)
         u = signature / sigma
-        out = u.copy()
+        out, weights = u.copy(), m.weights[part]
         for lag in range(1, ORDER + 1):
-            out[lag:] -= m.weights[:, lag - 1] * u[:-lag]
-        return np.asarray(out / m.scale)
+            out[..., lag:, :] -= weights[:, lag - 1] * u[..., :-lag, :]
+        return np.asarray(out / m.scale[part])
 
 
 def _shift(n: Nominal, change: Array, sigma: Array) -> Array:

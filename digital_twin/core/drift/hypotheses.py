@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,17 @@ class Hypothesis:
         }[self.kind]()
 
 
+class Signature(NamedTuple):
+    """What one unit of each hypothesis adds to a sample's residuals: to torques of the servos' law (n,), to passive torques
+    (n,), and to torques and the base's rows 1 kg at each frame (m, n + 6), and 1 m/s² along each axis of the
+    accelerometer (3, n + 6)."""
+
+    law: Array
+    passive: Array
+    loads: Array
+    shakes: Array
+
+
 class Signatures:
     """What hypotheses add to the residuals of samples.
 
@@ -77,24 +89,15 @@ class Signatures:
         m = self._residuals.model
         return {f: int(m.mj.site_bodyid[m.frame_id(f)]) for f in self.frames}
 
-    def dynamic(self, block: Block) -> tuple[Array, Array]:
-        """Of a sample: what 1 kg at each frame (m, n + 6), and 1 m/s² along each axis of the accelerometer (3, n + 6), add
-        to the torques and the base's rows. NaN where there is no dynamics."""
+    def of(self, block: Block) -> Signature:
+        """Of a sample; what dynamics add is NaN where there are none."""
         r, d, b = self._residuals, self._residuals.dynamics, block
         n = r.model.n
         loads, shakes = np.full((len(self._sites), n + 6), np.nan), np.full((3, n + 6), np.nan)
-        if not finite(b):
-            return loads, shakes
-        wrenches = np.nan_to_num(b.wrenches)
-        d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, wrenches, b.standing)
-        for i, site in enumerate(self._sites):
-            loads[i, :n], loads[i, n:] = d.payload_regressor(site)
-        for i, axis in enumerate(np.eye(3)):
-            shakes[i, :n], shakes[i, n:] = d.shaken(axis)
-        return loads, shakes
-
-    def servo(self, block: Block) -> tuple[Array, Array, Array]:
-        """Of a sample, each (n,): torque of the servos' law, stiffness (what 1 rad of encoder offset adds), and passive
-        torques."""
-        r = self._residuals
-        return r.law(block), r.joints.kp, r.dynamics.passive(block.qd)
+        if finite(b):
+            d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, np.nan_to_num(b.wrenches), b.standing)
+            for i, site in enumerate(self._sites):
+                loads[i, :n], loads[i, n:] = d.payload_regressor(site)
+            for i, axis in enumerate(np.eye(3)):
+                shakes[i, :n], shakes[i, n:] = d.shaken(axis)
+        return Signature(r.law(b), d.passive(b.qd), loads, shakes)

@@ -39,7 +39,6 @@ CAUTION = 3.0  # with channels that the synchronizer and forecasts have a part i
 # [rad] by which forecasts of 10 and of 100 ms may come to be off as feet creep under the robot's weight, and as the attitude
 # wanders by milliradians, of which a part is taken for a slope.
 WANDER = 3e-4, 1e-3
-SLOWER, SLOWEST = 1.5, 8.0  # fits of hypotheses come more rarely, up to so many times `attribute_every`
 SHOCK = 400_000_000  # [ns]
 FEW = 3  # joints of which a model says something new
 BEHIND = 0.25  # [s] of backlog, beyond which blocks are let go until it has caught up
@@ -108,8 +107,7 @@ class Monitor:
         self.hypotheses: list[Hypothesis] = []
         self.since_ns: int | None = None
         self.attributed_ns: int | None = None
-        self._next_ns, self._pause = 0, 1.0
-        self._alarming: Mask = np.zeros(sum(len(b.bank.names) for b in self.banks.values()), dtype=bool)
+        self._next_ns = 0
         self._leaps: dict[int, tuple[int, float, float]] = {}
         self.outside = self.let_go = 0
         self.now_ns = 0
@@ -301,21 +299,16 @@ class Monitor:
         judged = (calm | self._jumpy) & (inside and block.settled)
         row = self.residuals.compute(block)
         self.banks["body"].add(block.stamp_ns, *row, judged=judged, forgiven=self.residuals.forgiven)
-        now = np.concatenate([b.alarm for b in self.banks.values()])
-        more, self._alarming = bool((now & ~self._alarming).any()), now
-        self._relearning.go_on(block.stamp_ns, bool(now.any()))
-        if not now.any():
+        alarm = any(b.alarm.any() for b in self.banks.values())
+        self._relearning.go_on(block.stamp_ns, alarm)
+        if not alarm:
             self.since_ns = self._work = None
             self.hypotheses = []
             return
         if self.since_ns is None:
-            self.since_ns, self._next_ns, self._pause = block.stamp_ns, block.stamp_ns + NS // 10, 1.0
-        elif more:  # something else may have changed
-            soon = max(block.stamp_ns + NS // 10, (self.attributed_ns or 0) + round(self.config.attribute_every * NS))
-            self._next_ns, self._pause = min(self._next_ns, soon), 1.0
+            self.since_ns, self._next_ns = block.stamp_ns, block.stamp_ns + NS // 10
         if self._work is None and block.stamp_ns >= self._next_ns:
-            self._next_ns = block.stamp_ns + round(self._pause * self.config.attribute_every * NS)
-            self._pause = min(SLOWEST, SLOWER * self._pause)
+            self._next_ns = block.stamp_ns + round(self.config.attribute_every * NS)
             self._work = self._attribute(block.stamp_ns)
         self.step()
 
