@@ -40,6 +40,7 @@ def learned(robot):
     while monitor.phase != "watching":
         rehearsal.run(0.5)
         assert rehearsal.time < 30.0
+    monitor.lookahead._begun = None  # the forecast that is being made cannot be copied
     return monitor, rehearsal
 
 

@@ -7,9 +7,10 @@ whole of MuJoCo; `multiphysics` has the motors, their heat and the battery as we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import mujoco
 import numpy as np
@@ -79,9 +80,10 @@ class Forecaster:
 
     def __init__(
         self, model: RobotModel, robot: RobotConfig, joints: Joints, config: ForecastConfig, world: World | None = None,
-        residual: ResidualConfig | None = None,
+        residual: ResidualConfig | None = None, fidelities: Collection[str] = FIDELITIES,
     ) -> None:  # fmt: skip
-        """`residual`: torques that no parameter explains. Raises: DescriptionError when the model does not compile."""
+        """`residual`: torques that no parameter explains. `fidelities`: those that will be asked for, besides "contact".
+        Raises: DescriptionError when the model does not compile."""
         self.model, self.robot, self.config = model, robot, config
         self.power = Powertrain(model, robot, joints)
         self.power_state = self.power.start()
@@ -91,10 +93,11 @@ class Forecaster:
         self.models, self._friction = {}, {}
         alterations = {"rigid_body": self._hold_feet, "contact": None, "multiphysics": self._fit_motors}
         for fidelity, alter in alterations.items():
-            self.models[fidelity] = ForecastModel(
-                model, robot, joints, world, config.timestep, partial(self.prepare, alter=alter)
-            )
-            self._friction[fidelity] = FrictionLaw(self.models[fidelity].mj, self._touches)
+            if fidelity == "contact" or fidelity in fidelities:
+                self.models[fidelity] = ForecastModel(
+                    model, robot, joints, world, config.timestep, partial(self.prepare, alter=alter)
+                )
+                self._friction[fidelity] = FrictionLaw(self.models[fidelity].mj, self._touches)
         self.version = self.models["contact"].version
         self.residual = ResidualTorque(residual or ResidualConfig(), model.joint_names)
         self.ground = Ground(model, robot, joints.zero_error)
@@ -140,6 +143,19 @@ class Forecaster:
             TwinError: an unknown fidelity, a horizon outside 0.02 … 60 s, a state that is not finite.
             DivergedError: the simulation went astray.
         """
+        work = self.forecasting(stamp_ns, q, qd, base, plan, fidelity, horizon, controller)
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                return cast("Forecast", done.value)
+
+    def forecasting(
+        self, stamp_ns: int, q: Array, qd: Array, base: BaseState, plan: CommandPlan, fidelity: str = "",
+        horizon: float = 0.0, controller: Controller | None = None, piece: float = math.inf,
+    ) -> Generator[None, None, Forecast]:  # fmt: skip
+        """As `forecast`, for who has little time: first all is made ready, and the commands are those of that moment, then a
+        `piece` [s] is simulated at a time (of fidelities `rigid_body` and `contact`)."""
         fidelity, horizon = fidelity or self.config.fidelity, horizon or self.config.horizon
         if fidelity not in FIDELITIES:
             raise TwinError(unknown("fidelity", fidelity, FIDELITIES))
@@ -158,7 +174,7 @@ class Forecaster:
             if controller is None:
                 each, assumed = plan.sample(stamp_ns, self._step_times(steps), q)
                 controls = self._late(interleave(each))
-                start, states, power = self._simulate(fidelity, start, controls, q, qd)
+                start, states, power = yield from self._simulate(fidelity, start, controls, q, qd, piece)
             else:
                 states, controls, assumed = *self._controlled(model, start, controller, steps), "a controller"
                 set_points = SetPoints(*np.moveaxis(controls.reshape(steps, -1, 3)[at - 1], -1, 0))
@@ -194,8 +210,8 @@ class Forecaster:
         return np.asarray(each[np.clip(row, 0, len(controls) - 1), np.arange(each.shape[1])].reshape(controls.shape))
 
     def _simulate(
-        self, fidelity: str, start: Array, controls: Array, q: Array, qd: Array
-    ) -> tuple[Array, Array, PowerState | None]:
+        self, fidelity: str, start: Array, controls: Array, q: Array, qd: Array, piece: float
+    ) -> Generator[None, None, tuple[Array, Array, PowerState | None]]:
         """The start as it is used, states (s, size), and the motors' and battery's where they are simulated."""
         model, friction = self.models[fidelity], self._friction[fidelity]
         if fidelity == "multiphysics":
@@ -206,14 +222,16 @@ class Forecaster:
             states, power = simulate(model.mj, model.data, self.power, self.power_state, start, controls, friction)
             check(states, start, controls)
             return start, states, power
-        if not friction.varies and not self.residual:
-            return start, roll(model, start, controls), None
-        every = max(1, round(FRICTION_CHUNK / self.config.timestep))
+        changes = friction.varies or self.residual
+        seconds = min(piece, FRICTION_CHUNK if changes else math.inf, len(controls) * self.config.timestep)
+        every = max(1, round(seconds / self.config.timestep))
         parts, now = [], start
         for i in range(0, len(controls), every):
+            yield
             parts.append(roll(model, now, self._corrected(model, now, controls[i : i + every])))
             now = parts[-1][-1]
-            friction.update(model.mj, model.data)
+            if changes:
+                friction.update(model.mj, model.data)
         return start, np.concatenate(parts), None
 
     def _corrected(self, model: ForecastModel, state: Array, controls: Array) -> Array:

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.linalg import expm
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Mask, or_zero
 from digital_twin.core.config import param
 
 NS = 1_000_000_000
@@ -197,7 +197,7 @@ class JointFilter:
         self._steady = gains if settled and everything else ()
 
     def _start(self, new: Mask, q: Array, qd: Array | None) -> None:
-        fresh = np.stack([q, np.zeros(self._n) if qd is None else np.nan_to_num(qd), np.zeros(self._n)])
+        fresh = np.stack([q, np.zeros(self._n) if qd is None else or_zero(qd), np.zeros(self._n)])
         self.x = np.where(new, fresh, self.x)
         P = np.zeros((self._n, 3, 3))
         P[:, 0, 0] = self.reading_variance

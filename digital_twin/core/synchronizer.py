@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg.lapack import dpotrf
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, or_zero
 from digital_twin.core.base_estimator import BaseEstimator
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.innovations import Innovations
@@ -232,7 +232,7 @@ class Synchronizer:
         used, variance = q, None
         if math.isnan(float(q.sum())):
             there = np.isfinite(q)
-            used = np.where(there, q, np.nan_to_num(f.q))
+            used = np.where(there, q, or_zero(f.q))
             variance = np.where(there, f.reading_variance, f.variance[:, 0])
         base = self._base.joints(stamp_ns, used - self._zero, f.qd, variance)
         if self._base.turn is not None:

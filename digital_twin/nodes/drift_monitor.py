@@ -81,7 +81,7 @@ class DriftMonitor(TwinNode[DriftSettings]):
 
     def window(self, seconds: float) -> Window | None:
         """The last seconds, a minute at most, as they were measured; None when there is nothing."""
-        return self._monitor.sampler.window(seconds)
+        return self._monitor.sampler.past.window(seconds)
 
     def status(self) -> tuple[int, str, dict[str, object]]:
         """How far it is."""

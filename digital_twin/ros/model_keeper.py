@@ -292,8 +292,7 @@ class ModelKeeper:
         if not adopt:
             return
         try:
-            version = parse_version(str(text), "identification")
-            with_version(self.robot, version)
+            version = parse_version(str(text), "identification")  # with which the process has made forecasts
         except TwinError as e:
             self._say("error", f"{e}; the model in service stays")
             return

@@ -111,7 +111,7 @@ class ModelLoop:
         if self.keeper is not None and self._monitor.phase == "watching":
             self.keeper.warm_up()
         seconds = self._due(now_ns)
-        window = None if seconds is None else self._monitor.sampler.window(seconds)
+        window = None if seconds is None else self._monitor.sampler.past.window(seconds)
         if window is not None and self.keeper is not None:
             self._tried_ns, self._asked_since = now_ns, self._monitor.since_ns
             self.keeper.ask(window, dict([self._suspect]), now_ns)
@@ -130,20 +130,20 @@ class ModelLoop:
         after = round(self._settings.review_after * NS)
         if self.keeper is None or self._reviewed or now_ns - self._used_ns < after:
             return
-        window = self._monitor.sampler.window(self._settings.review_after)
+        window = self._monitor.sampler.past.window(self._settings.review_after)
         self._reviewed = window is None or self.keeper.review(window, now_ns) or self.keeper.parent is None
 
     def _gap(self, now_ns: int) -> None:
         every = round(self._settings.gap_every * NS)
         if every and now_ns - self._gap_ns >= every:
             self._gap_ns = now_ns
-            window = self._monitor.sampler.window(LONGEST)
+            window = self._monitor.sampler.past.window(LONGEST)
             if window is not None and self.keeper is not None:
                 self.keeper.reality_gap(window, now_ns)
 
     def calibrate(self, now_ns: int) -> str:
         """Renew the whole model from the last minute; returns in words what is done."""
-        window = self._monitor.sampler.window(LONGEST)
+        window = self._monitor.sampler.past.window(LONGEST)
         if self.keeper is None or window is None:
             return "there are no data to renew the model from"
         if not self.keeper.ask(window, {}, now_ns):
@@ -157,7 +157,7 @@ class ModelLoop:
         return response
 
     def _report_gap(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        window = self._monitor.sampler.window(LONGEST)
+        window = self._monitor.sampler.past.window(LONGEST)
         if self.keeper is None or window is None:
             response.success, response.message = False, "there are no data yet"
         elif not self.keeper.reality_gap(window, self._node.now_ns()):

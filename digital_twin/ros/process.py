@@ -20,6 +20,8 @@ from digital_twin.ros.node import TwinNode
 from digital_twin.ros.scheduling import go_first
 from digital_twin.ros.transport import use_sockets
 
+SWITCH = 0.0005  # [s] after which a thread that makes something ready lets the callbacks' thread go on
+
 
 def run(
     name: str, make: Callable[[], TwinNode[Any]], settings: type, *, nice: int = 0, shared_memory: bool = False,
@@ -45,6 +47,7 @@ def run(
         os.nice(nice)  # this thread alone: the twin's writers could wait for locks that the middleware's threads hold
         if getattr(node.settings, "realtime", False):
             _go_first(node, first)
+        sys.setswitchinterval(SWITCH)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000)  # what a message leaves behind is freed without it

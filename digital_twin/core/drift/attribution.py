@@ -19,7 +19,7 @@ from digital_twin.core.drift.hypotheses import Hypothesis, Signature, Signatures
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block
 
-PIECE = 4  # samples, or frames, whose signatures are computed at a time
+PIECE = 3  # samples, or frames, whose signatures are computed at a time
 ENOUGH = 0.4  # of what is too much must be explained, else it is none of these
 RIVAL = 0.5  # of what the best explains: who explains less of the alarms is not in question, whatever else it gains
 LEAST_GAIN = 8.0
@@ -49,36 +49,39 @@ class Evidence:
 class Attribution:
     """Fits the bank of hypotheses. `rank` works piece by piece, so that nobody waits for it."""
 
-    def __init__(self, residuals: Residuals, bank: Bank, feet: list[str]) -> None:
-        self._bank, self._feet = bank, feet
+    def __init__(self, residuals: Residuals, bank: Bank, feet: list[str], keep: int) -> None:
+        """`keep`: how many blocks there are in an evidence at most."""
+        self._bank, self._feet, self._keep = bank, feet, 2 * keep
         self.use(residuals)
 
     def use(self, residuals: Residuals) -> None:
         """Another model is in service."""
         self._r, self.signatures = residuals, Signatures(residuals)
-        self._known: dict[int, Signature] = {}  # of the blocks that were ranked last, by their stamps
+        self._known: dict[int, Signature] = {}  # of blocks, by their stamps
 
-    def _signatures(self, blocks: list[Block]) -> Iterator[None]:
-        """Have `_known` hold those of these blocks: of most it does from the last time."""
-        known, self._known, fresh = self._known, {}, 0
-        for block in blocks:
-            s = known.get(block.stamp_ns)
-            if s is None:
-                s, fresh = self.signatures.of(block), fresh + 1
-                if fresh % PIECE == 0:
-                    yield
-            self._known[block.stamp_ns] = s
+    def note(self, block: Block) -> None:
+        """A block that will be among the evidence: what is to be computed of it once."""
+        if block.stamp_ns not in self._known:
+            self._known[block.stamp_ns] = self.signatures.of(block)
+            if len(self._known) > self._keep:
+                del self._known[next(iter(self._known))]
 
     def rank(self, e: Evidence, found: list[Hypothesis]) -> Iterator[None]:
         """Put what explains the evidence into `found`, the most likely first; empty when none does."""
         parts, names, fitter = self._r.parts, self._r.model.joint_names, _Fitter(e, self._bank)
-        yield from self._signatures(e.blocks)
+        yield
+        for i, block in enumerate([b for b in e.blocks if b.stamp_ns not in self._known]):
+            if i % PIECE == PIECE - 1:
+                yield
+            self.note(block)
         each = [self._known[b.stamp_ns] for b in e.blocks]
         tracking, torque = parts["tracking"], parts["torque"]
         fitter.joints("friction", names, torque, np.array([s.passive for s in each]), lambda s: 1.0 + s)
         fitter.joints("motor", names, tracking, -np.array([s.law for s in each]), lambda s: 1.0 - s)
+        yield
         fitter.encoders(names, tracking, parts["encoder"], self._r.joints.kp)
         fitter.columns("delay", "", parts["timing"], np.ones((1, len(each), 1)))
+        yield
         body, loads = np.r_[torque, parts["balance"]], np.array([s.loads for s in each])
         for i, frame in enumerate(self.signatures.frames):
             if i % PIECE == 0:
@@ -87,6 +90,7 @@ class Attribution:
         yield
         shaken = np.array([np.hstack([s.shakes, np.eye(3)]) for s in each]).swapaxes(0, 1)
         fitter.columns("accelerometer bias", "", np.r_[body, parts["accelerometer"]], shaken, with_feet=True)
+        yield
         turned = np.repeat(np.eye(3)[:, None], len(each), axis=1)
         fitter.columns("gyro bias", "", parts["gyro"], turned, with_feet=True)
         fitter.feet("slip", self._feet, (0, 1, 5))

@@ -45,7 +45,7 @@ class Channels:
         """`clip`: of scores that are watched; where now and then one is far out without any change, no more than CLIP.
         `jumps`: channels that a lasting change moves but once."""
         self.name, self.bank = name, Bank(names, units, features, sizes, usual, slack)
-        self._clip, self._jumps = clip, jumps
+        self._clip, self._jumps, self._sought = clip, jumps, bool(self.bank.sizes.any())
         self._jumped = np.zeros(len(self.bank.names[jumps]))
         self.detectors: Detectors | None = None
         self._caution = caution
@@ -88,7 +88,7 @@ class Channels:
         self.recent.append((stamp_ns, self.bank.scores, self.bank.sigma))
         heard = self._twice(np.where(judged, scores, np.nan))
         unsure = self.bank.unsure if forgiven is None else self.bank.unsure + self.bank.lasting(forgiven)
-        self.detectors.add(heard, self.bank.effect, unsure)
+        self.detectors.add(heard, self.bank.effect if self._sought else None, unsure)
 
     def _twice(self, scores: Array) -> Array:
         """A jump after which all is calm counts again: one outlier is no alarm, but has jumped back by then."""

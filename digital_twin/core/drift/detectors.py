@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from digital_twin.core.arrays import Array, Index, Mask
+from digital_twin.core.arrays import Array, Index, Mask, or_zero
 from digital_twin.core.drift.bank import CLIP, SHIFTS, STRONGEST, WINDOW, Nominal
 from digital_twin.core.drift.run_length import chi_square_threshold, cusum_threshold
 
@@ -119,8 +119,8 @@ class Directed:
 
     def add(self, scores: Array, effect: Array, unsure: Array | float = 0.0) -> None:
         """One row of scores, what the change looked for would add to it, and by how much its means may be off (c,)."""
-        e = np.where(np.abs(effect) < FAINT, 0.0, np.clip(np.nan_to_num(effect), -STRONGEST, STRONGEST))
-        product = np.clip(np.nan_to_num(scores), -CLIP, CLIP) * e
+        e = np.where(np.abs(effect) < FAINT, 0.0, np.clip(or_zero(effect), -STRONGEST, STRONGEST))
+        product = np.clip(or_zero(scores), -CLIP, CLIP) * e
         # Half of the effect is forgiven as it is: that is enough where the mean is known well.
         size = np.abs(e)
         cost = size * np.maximum(0.5 * size + self._allowance, 0.25 * size + unsure)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, or_zero
 from digital_twin.core.drift.residuals import Residuals
 from digital_twin.core.drift.sample import Block, finite
 
@@ -95,7 +95,7 @@ class Signatures:
         n = r.model.n
         loads, shakes = np.full((len(self._sites), n + 6), np.nan), np.full((3, n + 6), np.nan)
         if finite(b):
-            d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, np.nan_to_num(b.wrenches), b.standing)
+            d.balance(b.q, b.qd, b.qdd, b.gyro, b.accel, b.turn_rate, or_zero(b.wrenches), b.standing)
             for i, site in enumerate(self._sites):
                 loads[i, :n], loads[i, n:] = d.payload_regressor(site)
             for i, axis in enumerate(np.eye(3)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Mask, or_zero
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift import pose_check, scan_check
 from digital_twin.core.drift.attribution import Attribution, Evidence
@@ -94,7 +94,7 @@ class Monitor:
             self.banks["scan"] = Channels("scan", scan_check.NAMES, scan_check.UNITS, caution=CAUTION)
         self._jumpy = np.zeros(len(r.names), dtype=bool)  # channels that know a reading's jump for what it is
         self._jumpy[r.parts["encoder"]] = self._jumpy[r.parts["tracking"]] = True
-        self._attribution = Attribution(r, self.banks["body"].bank, self._feet_names)
+        self._attribution = Attribution(r, self.banks["body"].bank, self._feet_names, keep)
         self.phase = "waiting"
         self._blocks: deque[Block] = deque(maxlen=round(config.calibration * config.rate) + 10)
         self._recent: deque[Block] = deque(maxlen=keep)
@@ -254,7 +254,7 @@ class Monitor:
             yield
         asked = np.array([np.where(np.isnan(b.command), b.q, b.command) for b in blocks])
         fast = np.abs(np.array([b.command_rate for b in blocks]))
-        self._range = (asked.min(axis=0), asked.max(axis=0), np.nan_to_num(fast).max(axis=0))
+        self._range = (asked.min(axis=0), asked.max(axis=0), or_zero(fast).max(axis=0))
         for bank in self.banks.values():
             yield from bank.bank.fit()
         self._relearning.shares = shares(self.banks)
@@ -307,6 +307,7 @@ class Monitor:
             return
         if self.since_ns is None:
             self.since_ns, self._next_ns = block.stamp_ns, block.stamp_ns + NS // 10
+        self._attribution.note(block)
         if self._work is None and block.stamp_ns >= self._next_ns:
             self._next_ns = block.stamp_ns + round(self.config.attribute_every * NS)
             self._work = self._attribute(block.stamp_ns)
@@ -315,7 +316,7 @@ class Monitor:
     def _note_leaps(self, block: Block) -> None:
         """Readings of joints that jumped, within the last half second or since there is an alarm."""
         sigma = self.banks["body"].bank.spread(self.residuals.parts["encoder"])
-        scores = np.nan_to_num(block.jump / sigma)
+        scores = or_zero(block.jump / sigma)
         for i in np.flatnonzero(np.abs(scores) > LEAP):
             if abs(scores[i]) > abs(self._leaps.get(int(i), (0, 0.0, 0.0))[1]):
                 self._leaps[int(i)] = block.stamp_ns, float(scores[i]), float(block.jump[i])
@@ -337,7 +338,7 @@ class Monitor:
         low, high, fast = self._range
         asked = np.where(np.isnan(block.command), block.q, block.command)
         inside = (asked > low - MARGIN[0]) & (asked < high + MARGIN[0])
-        slow = np.abs(np.nan_to_num(block.command_rate)) <= MARGIN[1] * fast + 0.05
+        slow = np.abs(or_zero(block.command_rate)) <= MARGIN[1] * fast + 0.05
         return bool(np.all(inside & slow))
 
     def _attribute(self, now_ns: int) -> Iterator[None]:
@@ -345,6 +346,7 @@ class Monitor:
         if evidence is None:
             return
         found: list[Hypothesis] = []
+        yield
         yield from self._attribution.rank(evidence, found)
         self.hypotheses, self.attributed_ns = found, now_ns
 

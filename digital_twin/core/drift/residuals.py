@@ -13,9 +13,11 @@ None of them knows what an estimator made of the same reading.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Mask, or_zero
 from digital_twin.core.drift.dynamics import GRAVITY, BodyDynamics
 from digital_twin.core.drift.sample import Block, finite
 from digital_twin.core.drift.soles import Soles
@@ -94,25 +96,25 @@ class Residuals:
         r, F, g = np.full(c, np.nan), np.zeros((c, FEATURES)), np.zeros(c)
         F[:, 0] = 1.0
         law = self.law(b)
-        rate = self.joints.kp * b.command_rate
-        late, unsure = self._lateness(b.effort - law, np.nan_to_num(rate))
+        rate, speeds = or_zero(self.joints.kp * b.command_rate), or_zero(b.qd)
+        late, unsure = self._lateness(b.effort - law, rate)
         r[p["timing"]] = late
         # A command that misses a tick moves all drives at once; that is timing, and no fault of theirs.
         mended = 0.0 if np.isnan(late) else late * USUAL_LATE**2 / (USUAL_LATE**2 + unsure**2)
         # Where too few move to tell, it may be a tick: one joint that waves is not to be blamed for it.
         left = TICK if np.isnan(late) else abs(late - mended)
-        self.forgiven[p["tracking"]] = left * np.abs(np.nan_to_num(rate))
-        r[p["tracking"]] = b.effort - law + np.nan_to_num(rate) * mended
-        F[p["tracking"], 1], F[p["tracking"], 2] = np.nan_to_num(law), 1e-3 * np.nan_to_num(rate)
-        g[p["tracking"]] = np.hypot(JITTER, min(unsure, USUAL_LATE)) * np.nan_to_num(rate)
+        self.forgiven[p["tracking"]] = left * np.abs(rate)
+        r[p["tracking"]] = b.effort - law + rate * mended
+        F[p["tracking"], 1], F[p["tracking"], 2] = or_zero(law), 1e-3 * rate
+        g[p["tracking"]] = math.hypot(JITTER, min(unsure, USUAL_LATE)) * rate
         r[p["encoder"]] = b.jump
-        g[p["encoder"]] = np.nan_to_num(b.qd)
-        speed = float(np.sqrt(np.mean(np.nan_to_num(b.qd) ** 2)))
+        g[p["encoder"]] = speeds
+        speed = math.sqrt(float(speeds.dot(speeds)) / len(speeds))
         for family in ("balance", "gyro", "accelerometer"):
             g[p[family]] = speed
         # A joint that sticks takes any torque up to its friction.
-        g[p["torque"]] = np.exp(-((np.nan_to_num(b.qd) / STICK) ** 2))
-        F[p["torque"], 1] = np.nan_to_num(self.dynamics.passive(b.qd))
+        g[p["torque"]] = np.exp(-((speeds / STICK) ** 2))
+        F[p["torque"], 1] = or_zero(self.dynamics.passive(b.qd))
         rates = self._sole_rates(b)
         if len(rates):
             F[p["gyro"], 1], F[p["gyro"], 2] = rates[0], rates[1:].sum(axis=0)
@@ -123,7 +125,7 @@ class Residuals:
 
     def _sole_rates(self, b: Block) -> Array:
         """How fast the torques on the soles change, smoothed [N m/s] (f, 3)."""
-        torques = np.nan_to_num(b.wrenches[:, 3:])
+        torques = or_zero(b.wrenches[:, 3:])
         last, self._sole = self._sole, (b.stamp_ns, torques)
         if last is None or not 0 < b.stamp_ns - last[0] < 100_000_000:
             self._rolling = np.zeros(3)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from digital_twin.core.arrays import Array
+from digital_twin.core.arrays import Array, or_zero
 from digital_twin.core.base_state import BaseState
 from digital_twin.core.drift.soles import Soles
-from digital_twin.core.drift.window import Window
+from digital_twin.core.drift.window import Past
 from digital_twin.core.joint_filter import JointFilter, JointFilterConfig
 from digital_twin.core.model import RobotModel
 from digital_twin.core.robot_config import Joints, RobotConfig
@@ -90,7 +90,7 @@ class Command:
     def add(self, stamp_ns: int, position: Array, velocity: Array | None = None, effort: Array | None = None) -> None:
         """A command (n,), NaN for joints that it does not name: they keep what they were told last."""
         zero = np.zeros(self._n)
-        given = [zero if x is None else np.nan_to_num(x) for x in (velocity, effort)]
+        given = [zero if x is None else or_zero(x) for x in (velocity, effort)]
         self._pace.add(stamp_ns)
         if self._given and np.isnan(position).any():
             position = np.where(np.isnan(position), self._given[-1][1], position)
@@ -123,7 +123,7 @@ class Sampler:
     """Feed it readings as they come; `sample` closes a joint measurement and, when a period is over, gives its block.
 
     Attributes:
-        command: the commands.
+        command: the commands. past: the last minute as it was measured, which identification works on.
     """
 
     def __init__(self, model: RobotModel, robot: RobotConfig, joints: Joints, rate: float, delay: float) -> None:
@@ -147,7 +147,7 @@ class Sampler:
         self._pace = Pace()  # of the joints' readings
         self._imu_pace, self._wrench_pace = Pace(), [Pace() for _ in robot.feet]
         self._settled_ns = 0
-        self._window: deque[tuple[int, tuple[Array, ...]]] = deque()
+        self.past = Past(n, k, WINDOW)
 
     # In
 
@@ -231,7 +231,11 @@ class Sampler:
             self._open.clear()
             self._gyro = None
         self._open.append(parts)
-        self._remember(stamp_ns, parts)
+        q, qd, qdd, _, effort = joints[1:]
+        self.past.add(
+            stamp_ns, q, qd, qdd, effort, given[0], base.position, base.velocity, base.rotation, base.angular_velocity,
+            wrenches, gyro, accel,
+        )  # fmt: skip
         if stamp_ns < self._end:
             return None
         self._end = max(self._end + self._period, stamp_ns + self._period // 2)
@@ -244,7 +248,7 @@ class Sampler:
             means = [np.mean(column, axis=0) for column in zip(*self._open, strict=True)]
         q, qd, qdd, _, effort, command, rate, feed, gyro, accel, wrenches, *base = means
         jumps = np.array([parts[3] for parts in self._open])
-        jump = jumps[np.abs(np.nan_to_num(jumps)).argmax(axis=0), np.arange(self._n)]  # a mean would blur it
+        jump = jumps[np.abs(or_zero(jumps)).argmax(axis=0), np.arange(self._n)]  # a mean would blur it
         if len(self._open) > 1:
             base[1] = self._open[-1][12]  # a mean of rotations is none
         self._open.clear()
@@ -279,27 +283,8 @@ class Sampler:
         """Filtered positions and speeds (n,), (n,) of the last joint measurement."""
         return self._joints[-1][1], self._joints[-1][2]
 
-    # The stretch that identification works on
 
-    def _remember(self, stamp_ns: int, parts: tuple[Array, ...]) -> None:
-        self._window.append((stamp_ns, parts))
-        while stamp_ns - self._window[0][0] > WINDOW:
-            self._window.popleft()
-
-    def window(self, seconds: float) -> Window | None:
-        """The last seconds as they were measured; None when there is nothing."""
-        rows = [(s, p) for s, p in self._window if self._window[-1][0] - s <= seconds * NS]
-        if len(rows) < 2:
-            return None
-        columns = [np.array(c) for c in zip(*(p for _, p in rows), strict=True)]
-        q, qd, qdd, _, effort, command, _, _, gyro, accel, wrenches, position, rotation, velocity, turn = columns
-        stamps = np.array([s for s, _ in rows], dtype=np.int64)
-        return Window(
-            stamps, q, qd, qdd, effort, command, position, velocity, rotation, turn, wrenches, gyro, accel
-        )  # fmt: skip
-
-
-WINDOW = 60 * NS
+WINDOW = 60.0  # [s] of the past that are kept
 
 
 def _at(stream: deque, stamp_ns: int, pace: Pace):  # type: ignore[no-untyped-def, type-arg]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from digital_twin.core.arrays import Array, Mask
+from digital_twin.core.arrays import Array, Mask, or_zero
 from digital_twin.core.robot_config import FootConfig
 
 INNER = 0.6  # of the way from a sole's middle to its edge: a foot that is pushed further out may tilt
@@ -30,11 +30,11 @@ class Soles:
     def pushed(self, wrenches: Array) -> Array:
         """How far from the middle each is pushed (f, 2), along its x and y, as a share of the way to its edge; by its
         wrenches (f, 6), NaN standing for none."""
-        w = np.nan_to_num(wrenches)
+        w = or_zero(wrenches)
         pressure = np.stack([-w[:, 4], w[:, 3]], axis=1) / np.maximum(w[:, 2:3], TOUCHES * self._weight)
         return np.asarray(np.abs(pressure - self._middle) / self._half)
 
     def flat(self, wrenches: Array) -> Mask:
         """Which lie flat (f,): loaded, and not on an edge."""
-        loaded = np.nan_to_num(wrenches[:, 2]) > BEARS * self._weight
+        loaded = or_zero(wrenches[:, 2]) > BEARS * self._weight
         return np.asarray(loaded & (self.pushed(wrenches) < INNER).all(axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from digital_twin.core.arrays import Array
 from digital_twin.core.errors import TwinError
+
+ROWS = 256  # samples that are kept together
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,41 @@ class Window:
     def duration(self) -> float:
         """Time from the first to the last sample [s]."""
         return float(self.stamps_ns[-1] - self.stamps_ns[0]) * 1e-9 if len(self) > 1 else 0.0
+
+
+class Past:
+    """The last samples, as many as lie within a span of time. To add one takes microseconds, and a window is a copy."""
+
+    def __init__(self, joints: int, feet: int, span: float) -> None:
+        """Of so many joints and feet; `span` [s]."""
+        n, each = (joints,), {"rotation": (3, 3), "wrenches": (feet, 6)}
+        wide = dict.fromkeys(("q", "qd", "qdd", "effort", "command"), n)
+        self._shapes: list[tuple[int, ...]] = [(wide | each).get(f.name, (3,)) for f in fields(Window)[1:]]
+        self._span = round(span * 1e9)
+        self._blocks: deque[list[Any]] = deque()
+        self._rows = 0  # of the last block that are filled
+
+    def add(self, stamp_ns: int, *sample: Array) -> None:
+        """A sample: the fields of Window in their order. Stamps increase."""
+        if not self._blocks or self._rows == ROWS:
+            self._blocks.append([np.empty(ROWS, np.int64), *(np.empty((ROWS, *shape)) for shape in self._shapes)])
+            self._rows = 0
+            while stamp_ns - self._blocks[0][0][-1] > self._span and len(self._blocks) > 1:
+                self._blocks.popleft()
+        stamps, *columns = self._blocks[-1]
+        stamps[self._rows] = stamp_ns
+        for column, value in zip(columns, sample, strict=True):
+            column[self._rows] = value
+        self._rows += 1
+
+    def window(self, seconds: float) -> Window | None:
+        """The last seconds; None when there are not two samples."""
+        if not self._blocks:
+            return None
+        since = self._blocks[-1][0][self._rows - 1] - round(min(seconds * 1e9, self._span))
+        blocks = [b for b in list(self._blocks)[:-1] if b[0][-1] >= since]
+        blocks.append([column[: self._rows] for column in self._blocks[-1]])
+        first = int(np.searchsorted(blocks[0][0], since))
+        blocks[0] = [column[first:] for column in blocks[0]]
+        w = Window(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+        return w if len(w) > 1 else None
