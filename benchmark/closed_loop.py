@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from benchmark.table import Row, main
@@ -27,6 +28,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -49,7 +51,7 @@ class Probe:
         rclpy.init(args=[])
         self._node, self._executor = Node("closed_loop"), make_executor()
         self._executor.add_node(self._node)
-        self.words, self.skill, self.kg, self.known_at = "", math.nan, 0.0, 0.0
+        self.words, self.skill, self.kg, self.known_at, self.fidelity = "", math.nan, 0.0, 0.0, ""
         n = self._node
         n.create_subscription(DiagnosticArray, "twin/drift", self._drift, 10)
         n.create_subscription(DiagnosticArray, "twin/prediction_status", self._prediction, 10)
@@ -60,15 +62,16 @@ class Probe:
         threading.Thread(target=self._spin, daemon=True).start()
 
     def _spin(self) -> None:
-        while rclpy.ok():
-            self._executor.spin_once(timeout_sec=0.1)
+        with suppress(ExternalShutdownException):
+            while rclpy.ok():
+                self._executor.spin_once(timeout_sec=0.1)
 
     def _drift(self, m: DiagnosticArray) -> None:
         self.words = m.status[0].message
 
     def _prediction(self, m: DiagnosticArray) -> None:
         said = {v.key: v.value for s in m.status for v in s.values}
-        self.skill = float(said.get(SKILL, "nan"))
+        self.skill, self.fidelity = float(said.get(SKILL, "nan")), said.get("fidelity", "")
 
     def _model(self, m: String) -> None:
         file = json.loads(m.data)["file"]
@@ -118,7 +121,7 @@ def change(probe: Probe, act: Callable[[], None], kg: float) -> tuple[float, flo
     knows = until(lambda: probe.known_at > start and abs(probe.kg - kg) < 0.1 * PAYLOAD, KNOWN + COUNTED)
     took, wrong = (probe.known_at - start, abs(probe.kg - kg)) if knows else (math.inf, math.inf)
     time.sleep(max(0.0, start + KNOWN + COUNTED - time.monotonic()))
-    print(f"{kg:g} kg: known after {took:.1f} s, skill {probe.skill:.3f}; {probe.words}", file=sys.stderr)
+    print(f"{kg:g} kg: known after {took:.1f} s, skill {probe.skill:.3f} ({probe.fidelity}); {probe.words}", file=sys.stderr)
     return took, wrong, probe.skill
 
 
@@ -133,7 +136,7 @@ def measure(a: argparse.Namespace) -> list[Row]:
                     raise SystemExit(f"the monitor has not begun to watch: {probe.words}")
                 time.sleep(COUNTED)
                 before = probe.skill
-                print(f"watching, skill {before:.3f}", file=sys.stderr)
+                print(f"watching, skill {before:.3f} ({probe.fidelity})", file=sys.stderr)
                 rounds = [
                     (change(probe, probe.hang, PAYLOAD), change(probe, probe.take_away, 0.0)) for _ in range(a.rounds)
                 ]
