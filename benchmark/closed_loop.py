@@ -121,7 +121,10 @@ def change(probe: Probe, act: Callable[[], None], kg: float) -> tuple[float, flo
     knows = until(lambda: probe.known_at > start and abs(probe.kg - kg) < 0.1 * PAYLOAD, KNOWN + COUNTED)
     took, wrong = (probe.known_at - start, abs(probe.kg - kg)) if knows else (math.inf, math.inf)
     time.sleep(max(0.0, start + KNOWN + COUNTED - time.monotonic()))
-    print(f"{kg:g} kg: known after {took:.1f} s, skill {probe.skill:.3f} ({probe.fidelity}); {probe.words}", file=sys.stderr)
+    print(
+        f"{kg:g} kg: known after {took:.1f} s, skill {probe.skill:.3f} ({probe.fidelity}); {probe.words}",
+        file=sys.stderr,
+    )
     return took, wrong, probe.skill
 
 
