@@ -13,7 +13,7 @@ from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.forecast_model import Motion
 from digital_twin.core.forecaster import Forecaster
 from digital_twin.core.foresight import Balance, FallWatch, fall_times, inside, limits_ahead
-from digital_twin.core.governor import BUSY, DOWN_AFTER, UP_AFTER, Governor
+from digital_twin.core.governor import BUSY, DOWN_AFTER, HELD, UP_AFTER, Governor
 from digital_twin.core.prediction import Prediction, State
 from digital_twin.core.prediction_config import EnsembleConfig, ForecastConfig, ForesightConfig
 from digital_twin.core.rotation import exp_so3
@@ -169,6 +169,20 @@ def test_a_fidelity_that_keeps_failing_is_tried_more_and_more_rarely():
         while not g.took(0.001):
             waits[-1] += 1
     assert waits == sorted(waits) and waits[-1] >= 4 * waits[0]
+
+
+def test_what_has_held_for_long_is_tried_again_soon_after_a_disturbance():
+    """However often it was disturbed before: a renewal of the model, some seconds long, is no reason to wait for minutes."""
+    g = Governor("contact", ("kinematic", "rigid_body", "contact"), 0.1)
+    for _ in range(6):
+        for _ in range(2 * DOWN_AFTER):
+            g.took(0.09)
+        assert g.fidelity == "kinematic"
+        for _ in range(2 * UP_AFTER):
+            g.took(0.001)
+        assert g.fidelity == "contact"
+        for _ in range(2 * HELD):
+            g.took(0.05)
 
 
 def test_one_slow_forecast_changes_nothing_and_it_can_be_switched_off():

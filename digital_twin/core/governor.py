@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 DOWN_AFTER, UP_AFTER = 5, 50  # forecasts in a row
+HELD = 200  # forecasts after which a fidelity has held: what came between was a disturbance
 BUSY, IDLE = 0.8, 0.3  # shares of the time there is
 
 
@@ -16,7 +17,7 @@ class Governor:
         self._ladder, self._top = list(ladder), list(ladder).index(wanted)
         self._at, self._budget, self._active = self._top, budget, active
         self._busy = self._idle = 0
-        self._patience = UP_AFTER
+        self._patience, self._since_up = UP_AFTER, HELD
 
     @property
     def fidelity(self) -> str:
@@ -25,14 +26,16 @@ class Governor:
 
     def took(self, seconds: float) -> str:
         """A forecast took so long. Returns what to say, empty when nothing changes."""
+        self._since_up += 1
         self._busy = self._busy + 1 if seconds > BUSY * self._budget else 0
         self._idle = self._idle + 1 if seconds < IDLE * self._budget else 0
         if not self._active:
             return ""
         if self._busy >= DOWN_AFTER and self._at > 0:
-            self._patience = min(2 * self._patience, 32 * UP_AFTER)
+            self._patience = UP_AFTER if self._since_up > HELD else min(2 * self._patience, 32 * UP_AFTER)
             return self._move(-1, f"forecasts take {1000 * seconds:.0f} ms, too long for their rate")
         if self._idle >= self._patience and self._at < self._top:
+            self._since_up = 0
             return self._move(1, "there is time again")
         return ""
 
