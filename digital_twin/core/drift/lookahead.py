@@ -92,7 +92,9 @@ class Lookahead:
         seen = [self._read(start + round(horizon * NS)) for horizon in HORIZONS]
         if seen[-1] is None:
             return None  # nobody knows whether it came true
-        return np.concatenate([np.full(self._n, np.nan) if r is None else r - s for r, s in zip(seen, said, strict=True)])
+        return np.concatenate(
+            [np.full(self._n, np.nan) if r is None else r - s for r, s in zip(seen, said, strict=True)]
+        )
 
     def _read(self, due_ns: int) -> Array | None:
         """The reading of a moment; None where there is none."""
