@@ -136,7 +136,9 @@ class PredictorSettings(RobotSettings, ForecastConfig):
     )
     commands_topic: str = param("joint_commands", "where the commands in force are, as sensor_msgs/JointState")
     trajectory_topic: str = param("virtual/joint_trajectory", "where a source says what it is going to command")
-    step_down: bool = param(True, "lower the fidelity when forecasts take too long for their rate")
+    step_down: bool = param(
+        True, "lower the fidelity when forecasts take longer than their period and a quarter of their horizon"
+    )
     yields: bool = param(True, "simulate only when nobody else wants to run")
     predict_fidelity: str = param(
         "", "of the forecast that ~/predict makes; empty: that of the others", choices=("", *FIDELITIES), live=True

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -244,6 +245,26 @@ def test_the_first_forecast_of_another_model_is_from_the_state_of_now():
         r.until(lambda: len(r.messages[TRAJECTORY]) > seen + 3, "forecasts", action=lambda: stand(r))
         stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for m in r.messages[TRAJECTORY][seen:]]
         assert min(stamps) > ready[0] - 0.3
+
+
+def test_ensembles_leave_forecasts_half_of_the_time():
+    """Where a core is short, rather few ensembles than few forecasts."""
+    with rig(PhysicsPredictor, rate=20.0, ensemble_rate=10.0, horizon=0.3, yields=False) as r:
+        r.listen(JointTrajectory, TRAJECTORY)
+        forecasts(r, 3)
+        worker, took = r.nodes[0]._worker, []
+        spread = worker.prediction.spread
+
+        def slow(*args):
+            begin = time.monotonic()
+            out = spread(*args)
+            time.sleep(max(0.0, begin + 0.3 - time.monotonic()))
+            took.append((begin, time.monotonic()))
+            return out
+
+        worker.prediction.spread = slow
+        r.until(lambda: len(took) > 3, "ensembles", action=lambda: stand(r))
+        assert all(b - e >= 0.99 * (e - a) for (a, e), (b, _) in pairwise(took))
 
 
 def test_a_fall_ahead_is_announced(predictor):

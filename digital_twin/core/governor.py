@@ -33,7 +33,7 @@ class Governor:
             return ""
         if self._busy >= DOWN_AFTER and self._at > 0:
             self._patience = UP_AFTER if self._since_up > HELD else min(2 * self._patience, 32 * UP_AFTER)
-            return self._move(-1, f"forecasts take {1000 * seconds:.0f} ms, too long for their rate")
+            return self._move(-1, f"forecasts take {1000 * seconds:.0f} ms, too long to be of use")
         if self._idle >= self._patience and self._at < self._top:
             self._since_up = 0
             return self._move(1, "there is time again")

@@ -31,6 +31,7 @@ from digital_twin.ros.wrecks import keep_wreck
 from digital_twin.settings import PredictorSettings
 
 CATCH_UP = 0.4  # [s]
+OLD = 0.25  # share of its horizon that a forecast may take; until then it is worth more than one of a lower fidelity in time
 Answer = Callable[[bool, str], None]
 
 
@@ -50,7 +51,7 @@ class ForecastWorker:
         self.prediction = self.build(robot)
         self.plan = CommandPlan(robot.model.n, s.plan, s.command_delay, s.trend_time)
         self.book = SkillBook(robot.model.n)
-        self.governor = Governor(s.fidelity, FIDELITIES, 1.0 / s.rate, s.step_down)
+        self.governor = Governor(s.fidelity, FIDELITIES, max(1.0 / s.rate, OLD * s.horizon), s.step_down)
         self.took = {kind: Recent(200) for kind in (*FIDELITIES, "ensemble")}
         self.loop = Loop(1000.0 / s.rate)
         self.failed: Counter[str] = Counter()
@@ -138,8 +139,11 @@ class ForecastWorker:
             done_ns = state.stamp_ns
             doubt = self._regular(state)
             if each and (now >= next_ensemble or doubt):
-                next_ensemble = max(next_ensemble + 1.0 / each, now)
+                begin = time.monotonic()
                 self._spread(state)
+                end = time.monotonic()
+                # Where time is short, forecasts get as much of it as ensembles.
+                next_ensemble = max(next_ensemble + 1.0 / each, end + (end - begin))
 
     def _change_model(self, robot: Robot) -> None:
         try:
