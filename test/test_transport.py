@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 
 import pytest
 import rclpy
+
+from digital_twin.paths import share
 
 pytestmark = pytest.mark.skipif(
     not rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps"), reason="is about Fast DDS"
@@ -36,16 +39,37 @@ while True:
     time.sleep(0.02)
 """
 LISTEN = """
-import rclpy, time
+import rclpy, sys, time
 from std_msgs.msg import String
 rclpy.init()
 node = rclpy.create_node("two")
 heard = []
 node.create_subscription(String, "word", lambda m: heard.append(m.data), 10)
 end = time.monotonic() + 20.0
-while not heard and time.monotonic() < end:
+while (not heard or "stay" in sys.argv) and time.monotonic() < end:
     rclpy.spin_once(node, timeout_sec=0.1)
 print(heard[:1])
+"""
+WAKES = """
+import os, time
+from pathlib import Path
+from digital_twin.ros.transport import use_sockets
+import rclpy
+from std_msgs.msg import String
+
+use_sockets()
+rclpy.init()
+node = rclpy.create_node("one")
+out = node.create_publisher(String, "word", 10)
+while not out.get_subscription_count():
+    time.sleep(0.01)
+timers = next(t for t in Path("/proc/self/task").iterdir() if (t / "comm").read_text().startswith("dds.ev"))
+wakes = lambda: int(next(x.split()[1] for x in (timers / "status").open() if x.startswith("voluntary")))
+before = wakes()
+for i in range(1000):
+    out.publish(String(data="hello"))
+    time.sleep(0.001)
+print(wakes() - before)
 """
 LOOPBACK, ALL = "0100007F", "00000000"
 
@@ -83,3 +107,23 @@ def test_on_the_network_only_sockets_are_used():
 def test_what_the_user_says_stays():
     used, heard = talks("SUBNET", FASTDDS_BUILTIN_TRANSPORTS="DEFAULT")
     assert used[:2] == ["True", "False"] and heard == "['hello']"
+
+
+@pytest.mark.parametrize("where", ["LOCALHOST", "SUBNET"])
+def test_a_reliable_writer_wakes_no_thread_for_each_message(where):
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAST", "ROS_AUTOMATIC", "ROS_STATIC"))}
+    plain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = where
+    listener = subprocess.Popen([sys.executable, "-c", LISTEN, "stay"], env=plain, stdout=subprocess.DEVNULL)
+    try:
+        said = subprocess.run([sys.executable, "-c", WAKES], env=plain, capture_output=True, text=True, timeout=60)
+        assert int(said.stdout) < 500, said.stderr
+    finally:
+        listener.kill()
+        listener.wait()
+
+
+def test_both_profiles_of_the_loopback_say_the_same_of_where_messages_go():
+    one, two = (ET.parse(share(f"config/{n}.xml")).getroot()[0] for n in ("fastdds_loopback", "fastdds2_loopback"))
+    writers = ET.parse(share("config/fastdds2.xml")).getroot()[0]
+    text = lambda each: [ET.canonicalize(ET.tostring(x), strip_text=True) for x in each]  # noqa: E731
+    assert text(two) == [*text(one), *text(writers)] and len(writers) == 1
