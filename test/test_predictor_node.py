@@ -181,7 +181,7 @@ def test_bad_input_is_counted_and_survived(predictor):
 
     wanted = (
         "virtual/odom/not finite", "virtual/joint_trajectory/unknown_joint",
-        "joint_commands/size", "joint_commands/unknown_joint", "virtual/contacts/size",
+        "joint_commands/size", "joint_commands/unknown_joint", "virtual/contacts/malformed",
     )  # fmt: skip
     predictor.until(lambda: all(tally.rejected[x] for x in wanted), "the refusals", action=rubbish)
     forecasts(predictor, 2)
@@ -250,7 +250,7 @@ def test_the_first_forecast_of_another_model_is_from_the_state_of_now():
 def test_ensembles_leave_forecasts_half_of_the_time():
     """Where a core is short, rather few ensembles than few forecasts."""
     with rig(PhysicsPredictor, rate=20.0, ensemble_rate=10.0, horizon=0.3, yields=False) as r:
-        r.listen(JointTrajectory, TRAJECTORY)
+        r.listen(String, "virtual/prediction/about")
         forecasts(r, 3)
         worker, took = r.nodes[0]._worker, []
         spread = worker.prediction.spread

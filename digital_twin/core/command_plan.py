@@ -100,7 +100,7 @@ class CommandPlan:
                 self._commands.clear()
             elif np.isnan(position).any():
                 position = np.where(np.isnan(position), self._commands[-1][1], position)
-        given = [zero if x is None else np.nan_to_num(x) for x in (velocity, effort)]
+        given = [zero if x is None else np.where(np.isfinite(x), x, 0.0) for x in (velocity, effort)]
         self._commands.append((stamp_ns, position, given[0], given[1]))
 
     def trajectory(self, start_ns: int, times: Array, position: Array, velocity: Array | None = None) -> None:

@@ -17,6 +17,7 @@ from digital_twin.core.command_plan import CommandPlan
 from digital_twin.core.prediction import State
 from digital_twin.robots import Robot
 from digital_twin.ros.cdr import JointStateCodec
+from digital_twin.ros.labelled import LabelledReader
 from digital_twin.ros.node import TwinNode
 from digital_twin.ros.odometry import OdometryReader
 from digital_twin.ros.qos import INTERNAL, SENSOR_IN
@@ -57,10 +58,10 @@ class PredictionInputs:
         self._states = Order(robot.model.joint_names)
         self._ordered = Order(robot.model.joint_names if self._own else robot.joints.reported_names)
         self._codec, self._odom = JointStateCodec(JointState), OdometryReader(node)
-        self._commands = JointStateCodec(JointState)
+        self._commands, self._feet = JointStateCodec(JointState), LabelledReader()
         node.listen(JointState, "virtual/joint_states", self._on_joints, INTERNAL)
         node.listen(Odometry, "virtual/odom", self._on_odom, INTERNAL)
-        node.create_subscription(Float64MultiArray, "virtual/contacts", self._on_contacts, INTERNAL)
+        node.listen(Float64MultiArray, "virtual/contacts", self._on_contacts, INTERNAL)
         s = node.settings
         node.listen(JointState, s.commands_topic, self._on_command, SENSOR_IN)
         node.create_subscription(JointTrajectory, s.trajectory_topic, self._on_trajectory, INTERNAL)
@@ -75,17 +76,18 @@ class PredictionInputs:
         q[which], qd[which] = m.position[there], m.velocity[there]
         effort = None
         if len(m.effort) == n:
-            effort = np.zeros_like(q)
-            effort[which] = np.nan_to_num(m.effort[there], posinf=0.0, neginf=0.0)
+            told, effort = m.effort[there], np.zeros(len(q))
+            effort[which] = np.where(np.isfinite(told), told, 0.0)
         self._joints = m.stamp_ns, q, qd, effort
         return self._complete()
 
-    def _on_contacts(self, m: Float64MultiArray) -> None:
+    def _on_contacts(self, data: bytes) -> None:
         """Which feet stand; comes before the odometry of its stamp. While nobody says, all do."""
+        stamp_ns, values = self._feet.read(data)
         feet = len(self._robot.config.feet)
-        if len(m.data) != 2 + feet + 1:
+        if len(values) != feet + 1:
             return self._node.tally.reject("virtual/contacts", "size")
-        self._contacts = int(m.data[0]) * 10**9 + int(m.data[1]), tuple(x > 0.5 for x in m.data[2 : 2 + feet])
+        self._contacts = stamp_ns, tuple([x > 0.5 for x in values[:feet].tolist()])
         return None
 
     def _on_odom(self, data: bytes) -> None:
