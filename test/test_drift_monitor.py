@@ -85,6 +85,25 @@ def test_a_model_with_a_load_expects_what_the_load_does_to_noise(robot, ready):
     assert body.bank.nominal.variance == pytest.approx(variance, rel=1e-9), "there and back"
 
 
+def test_a_load_is_known_to_a_tenth_and_a_centimetre(robot, ready):
+    """So well, from three seconds: what that leaves is no change, whose causes would be sought in vain."""
+    monitor, rehearsal = ready
+    body = monitor.banks["body"]
+    rehearsal.faults.add(parse_fault("payload l_gripper 2"))
+    rehearsal.run(1.0)
+    nearly = carrying(robot, 2.18, (0.007, 0.0, -0.007))
+    monitor.use(monitor.prepare(nearly.model, nearly.config, nearly.joints))
+    arm = ("balance/", *(f"torque/l_{part}" for part in ("shoulder", "elbow", "wrist")))
+    concerned = np.array([name.startswith(arm) for name in body.bank.names])
+    for _ in range(100):
+        rehearsal.run(0.1)
+        assert not body.alarm[concerned].any(), body.worst()
+    rehearsal.faults.clear()
+    rehearsal.faults.add(parse_fault("payload l_gripper 1.4"))
+    rehearsal.run(2.0)
+    assert body.alarm[concerned].any()
+
+
 def test_residuals_go_on_where_those_of_the_model_before_were(robot, ready, monkeypatch):
     """What drives lack at rest, begun to be learned in the middle of a squat, had looked like late commands for a while."""
     monitor, rehearsal = ready

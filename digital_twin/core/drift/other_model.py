@@ -18,7 +18,9 @@ from digital_twin.core.drift.sample import Block
 NS = 1_000_000_000
 SMOOTH = 11  # blocks whose mean is taken for the motion; what accelerations are beside it is noise
 CALMEST = 0.1  # share of a variance that stays when a model says that it is less
-PLACED = 0.005  # [m] to which it is known where what a robot carries is
+PLACED = 0.012  # [m] to which it is known, from some seconds, where what a robot carries is,
+WEIGHED = 0.1  # and the share to which it is known what that weighs
+ARM = 0.4  # [m] from the root, at which robots carry
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def reference(residuals: Residuals, nominal: Nominal, blocks: Sequence[Block]) -
 
 def expect(learned: Reference, residuals: Residuals, body: Channels) -> None:
     """Of the residuals of another model. Noise of accelerations comes out as that much more torque as there is more to
-    accelerate; and where a load hangs is known to some millimetres only."""
+    accelerate; and what a load weighs and where it hangs is known to some hundredths and millimetres only."""
     nominal, dynamics, parts = body.bank.nominal, residuals.dynamics, residuals.parts
     if nominal is None or body.detectors is None:
         return
@@ -53,7 +55,9 @@ def expect(learned: Reference, residuals: Residuals, body: Channels) -> None:
     variance[parts["balance"]] += more[n:]
     nominal.variance[:, 0] = np.maximum(variance, CALMEST * learned.variance)
     slack = np.zeros(len(variance))
-    slack[parts["torque"]] = PLACED * GRAVITY * np.abs(dynamics.carried() - learned.carried)
+    carried = np.abs(dynamics.carried() - learned.carried)
+    slack[parts["torque"]] = PLACED * GRAVITY * carried
+    slack[parts["balance"]] = WEIGHED * GRAVITY * carried.max(initial=0.0) * np.array([0.0, 0.0, 1.0, ARM, ARM, 0.0])
     body.detectors.allow(body.bank.shift(slack))
 
 
