@@ -54,3 +54,18 @@ def test_a_window_stays_what_it_was_while_time_goes_on():
     for i in range(ROWS - 2, 3 * ROWS):
         past.add(i * TICK, *sample(i))
     assert all(np.array_equal(getattr(w, f.name), b) for f, b in zip(fields(Window), before, strict=True))
+
+
+def test_of_samples_that_are_not_there_yet_nothing_is_computed(monkeypatch):
+    """Fresh memory holds anything: a warning of an overflow had gone to the terminal."""
+    empty = np.empty
+
+    def anything(*args, **kwargs):
+        out = empty(*args, **kwargs)
+        out.fill(np.iinfo(np.int64).min if out.dtype == np.int64 else np.nan)
+        return out
+
+    monkeypatch.setattr(np, "empty", anything)
+    with np.errstate(over="raise"):
+        past = filled(3)
+    assert past.window(1.0).stamps_ns.tolist() == [0, TICK, 2 * TICK]

@@ -74,17 +74,23 @@ print(wakes() - before)
 LOOPBACK, ALL = "0100007F", "00000000"
 
 
+def plain(**environment: str) -> dict[str, str]:
+    """This environment without what says how messages travel, and with these."""
+    return {
+        k: v for k, v in os.environ.items() if not k.startswith(("FAST", "ROS_AUTOMATIC", "ROS_STATIC"))
+    } | environment
+
+
 def talks(listener: str, **environment: str) -> tuple[list[str], str]:
     """What a process that was given an environment uses and binds, and what another hears of it."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAST", "ROS_AUTOMATIC", "ROS_STATIC"))}
     talker = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], env=plain | environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SCRIPT], env=plain(**environment), stdout=subprocess.PIPE, text=True
     )
     try:
         assert talker.stdout is not None
         used = talker.stdout.readline().split()
         heard = subprocess.run(
-            [sys.executable, "-c", LISTEN], env=plain | {"ROS_AUTOMATIC_DISCOVERY_RANGE": listener},
+            [sys.executable, "-c", LISTEN], env=plain(ROS_AUTOMATIC_DISCOVERY_RANGE=listener),
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         return used, heard.stdout.strip()
@@ -111,11 +117,12 @@ def test_what_the_user_says_stays():
 
 @pytest.mark.parametrize("where", ["LOCALHOST", "SUBNET"])
 def test_a_reliable_writer_wakes_no_thread_for_each_message(where):
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAST", "ROS_AUTOMATIC", "ROS_STATIC"))}
-    plain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = where
-    listener = subprocess.Popen([sys.executable, "-c", LISTEN, "stay"], env=plain, stdout=subprocess.DEVNULL)
+    environment = plain(ROS_AUTOMATIC_DISCOVERY_RANGE=where)
+    listener = subprocess.Popen([sys.executable, "-c", LISTEN, "stay"], env=environment, stdout=subprocess.DEVNULL)
     try:
-        said = subprocess.run([sys.executable, "-c", WAKES], env=plain, capture_output=True, text=True, timeout=60)
+        said = subprocess.run(
+            [sys.executable, "-c", WAKES], env=environment, capture_output=True, text=True, timeout=60
+        )
         assert int(said.stdout) < 500, said.stderr
     finally:
         listener.kill()

@@ -133,7 +133,9 @@ class Run:
         for name, pid in self.supervisor.pids().items():
             known = pid in self._processes
             try:
-                process = self._processes[pid] if known else self._processes.setdefault(pid, psutil.Process(pid))
+                if not known:
+                    self._processes[pid] = psutil.Process(pid)
+                process = self._processes[pid]
                 cpu, rss = process.cpu_percent(), process.memory_info().rss / 1e6
             except psutil.NoSuchProcess:
                 continue

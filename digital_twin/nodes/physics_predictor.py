@@ -7,7 +7,6 @@ under virtual/prediction/….
 from __future__ import annotations
 
 import queue
-import sys
 
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -104,13 +103,7 @@ class PhysicsPredictor(TwinNode[PredictorSettings]):
 
 def main() -> None:
     """Entry point."""
-    run("physics_predictor", _start, PredictorSettings, nice=10)
-
-
-def _start() -> PhysicsPredictor:
-    node = PhysicsPredictor()
-    sys.setswitchinterval(0.0005)  # [s] that a callback may wait for the forecasts' thread to hand over
-    return node
+    run("physics_predictor", PhysicsPredictor, PredictorSettings, nice=10)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def reference(residuals: Residuals, nominal: Nominal, blocks: Sequence[Block]) -
 
 def expect(learned: Reference, residuals: Residuals, body: Channels) -> None:
     """Of the residuals of another model. Noise of accelerations comes out as that much more torque as there is more to
-    accelerate; and what a load weighs and where it hangs is known to some hundredths and millimetres only."""
+    accelerate; and a load is known to a tenth of its weight, and where it hangs to a centimetre only."""
     nominal, dynamics, parts = body.bank.nominal, residuals.dynamics, residuals.parts
     if nominal is None or body.detectors is None:
         return

@@ -78,7 +78,7 @@ class Past:
         if not self._blocks or self._rows == ROWS:
             self._blocks.append([np.empty(ROWS, np.int64), *(np.empty((ROWS, *shape)) for shape in self._shapes)])
             self._rows = 0
-            while stamp_ns - self._blocks[0][0][-1] > self._span and len(self._blocks) > 1:
+            while len(self._blocks) > 1 and stamp_ns - self._blocks[0][0][-1] > self._span:
                 self._blocks.popleft()
         stamps, *columns = self._blocks[-1]
         stamps[self._rows] = stamp_ns
