@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ class TwinRun:
     def __init__(self, rate: float, others: str = "", joint_rate: float = 0.0, *arguments: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
-        config = folder / "config.yaml"
-        rates = f"rate: {rate}, joint_rate: {joint_rate}, wrench_rate: {joint_rate or rate}"
-        config.write_text(f"/**/simulated_robot: {{ros__parameters: {{{rates}}}}}\n{others}")
+        config = _rates(folder, rate, joint_rate, others)
         self._report = folder / "report.json"
         command = [
             sys.executable,
@@ -85,6 +83,29 @@ def twin(
         run.stop()
 
 
+def _rates(folder: Path, rate: float, joint_rate: float, others: str = "") -> Path:
+    """A parameter file with the simulated robot's rates [Hz] and settings of other nodes, as YAML."""
+    config = folder / "config.yaml"
+    rates = f"rate: {rate}, joint_rate: {joint_rate}, wrench_rate: {joint_rate or rate}"
+    config.write_text(f"/**/simulated_robot: {{ros__parameters: {{{rates}}}}}\n{others}")
+    return config
+
+
+@contextmanager
+def nodes(
+    rate: float, topics: Mapping[str, Mapping[str, str]], joint_rate: float = 0.0, warm_up: float = 8.0
+) -> Iterator[None]:
+    """Single nodes, without `digital-twin run`: `topics` has their names, and what each takes for which topic."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        config = _rates(Path(folder), rate, joint_rate)
+        for name, other in topics.items():
+            command = [sys.executable, "-m", f"digital_twin.nodes.{name}", "--ros-args", "--params-file", str(config)]
+            command += [word for topic, actual in other.items() for word in ("-r", f"{topic}:={actual}")]
+            stack.enter_context(_process(command, signal.SIGINT, stderr=subprocess.DEVNULL))
+        time.sleep(warm_up)
+        yield
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     """User and system time a process has used [s]."""
     t = process.cpu_times()
@@ -94,12 +115,17 @@ def cpu_seconds(process: psutil.Process) -> float:
 @contextmanager
 def helper(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A process of benchmark.helpers; ended afterwards."""
-    p = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.helpers", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "benchmark.helpers", *arguments]
+    with _process(command, signal.SIGTERM, stdout=subprocess.PIPE) as p:
+        yield p
+
+
+@contextmanager
+def _process(command: Sequence[str], end: signal.Signals, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    p = subprocess.Popen(command, env=ENVIRONMENT, text=True, **more)
     try:
         yield p
     finally:
         if p.poll() is None:
-            p.send_signal(signal.SIGTERM)
+            p.send_signal(end)
         p.wait(10)
