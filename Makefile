@@ -54,10 +54,18 @@ $(TEST_READY): $(READY)
 run: $(READY)
 	@exec $(BIN)/digital-twin run $(ARGS)
 
+COLCON := PATH="$(BIN):$$PATH" $(BIN)/python -m colcon
+TEST_ONCE := $(COLCON) test --packages-select digital_twin --base-paths . --event-handlers console_direct+ --return-code-on-test-failure
+
+# What starts nodes (marked live) wants the machine for itself; all else is tested first, on all cores.
 test: $(TEST_READY)
-	PATH="$(BIN):$$PATH" $(BIN)/python -m colcon build --packages-select digital_twin --base-paths . --event-handlers console_direct-
-	PATH="$(BIN):$$PATH" $(BIN)/python -m colcon test --packages-select digital_twin --base-paths . --event-handlers console_direct+ --return-code-on-test-failure || { $(BIN)/python -m colcon test-result --verbose; exit 1; }
-	$(BIN)/python -m colcon test-result --verbose
+	$(COLCON) build --packages-select digital_twin --base-paths . --event-handlers console_direct-
+	@rm -rf build/results; failed=0; options="$${PYTEST_ADDOPTS:-}"; export PYTEST_ADDOPTS; \
+	PYTEST_ADDOPTS="$$options -m 'not live' -n logical --maxprocesses 8 --dist loadfile"; \
+	$(TEST_ONCE) --test-result-base build/results/parallel || failed=1; \
+	PYTEST_ADDOPTS="$$options -m live"; \
+	$(TEST_ONCE) --test-result-base build/results/live || failed=1; \
+	$(COLCON) test-result --test-result-base build/results --verbose || failed=1; exit $$failed
 
 bench: $(READY)
 	@$(BIN)/python -m benchmark $(ARGS)

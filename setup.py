@@ -54,6 +54,7 @@ TEST = [
     "mypy>=1.13",
     "pillow>=10",
     "pytest>=8,<8.4",  # launch_pytest wants it below 8.4
+    "pytest-xdist>=3.6,<4",
     "river>=0.21",  # detectors to compare with, in benchmark/
     "ruff>=0.8",
     "types-psutil",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -40,6 +41,19 @@ def robot() -> Robot:
 def icub() -> Robot:
     """iCub, its robot config guessed."""
     return load_robot(str(ICUB / "icub.urdf"))
+
+
+STARTS = re.compile(
+    r"^\s*(import|from) (rclpy|subprocess|ros_rig|browser|digital_twin\.cli\.supervisor)\b", re.MULTILINE
+)
+
+
+def pytest_collection_modifyitems(items):
+    """live: tests of a module that starts nodes or other processes. They want the machine for themselves."""
+    live = {path: bool(STARTS.search(path.read_text())) for path in {item.path for item in items}}
+    for item in items:
+        if live[item.path]:
+            item.add_marker(pytest.mark.live)
 
 
 def wait_for(condition, seconds, what):

@@ -159,6 +159,15 @@ def test_the_fidelity_goes_down_under_load_and_comes_up_again():
     assert g.fidelity == "contact" and said == ["there is time again: the fidelity is now contact"]
 
 
+def test_a_fidelity_hardly_dearer_than_the_one_in_use_comes_back_on_a_machine_that_stays_slow():
+    g = Governor("contact", ("kinematic", "rigid_body", "contact"), 0.1)
+    cost = {"rigid_body": 0.045, "contact": 0.057}
+    for _ in range(DOWN_AFTER):
+        g.took(0.09)
+    assert g.fidelity == "rigid_body"
+    assert sum(bool(g.took(cost[g.fidelity])) for _ in range(4 * UP_AFTER)) == 1 and g.fidelity == "contact"
+
+
 def test_a_fidelity_that_keeps_failing_is_tried_more_and_more_rarely():
     g = Governor("contact", ("kinematic", "contact"), 0.1)
     waits = []

@@ -25,7 +25,6 @@ from digital_twin.paths import share
 from digital_twin.robots import load_robot
 from digital_twin.ros.qos import LATCHED, SENSOR_OUT
 
-pytestmark = pytest.mark.ros
 ROBOT = load_robot()
 STAND = ROBOT.joints.stand
 STATUS = "twin/prediction_status"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 DOWN_AFTER, UP_AFTER = 5, 50  # forecasts in a row
 HELD = 200  # forecasts after which a fidelity has held: what came between was a disturbance
-BUSY, IDLE = 0.8, 0.3  # shares of the time there is
+# Shares of the time there is. What simulates takes at most 1.3 times as long as the next cheaper one that does.
+BUSY, IDLE = 0.8, 0.5
 
 
 class Governor:
